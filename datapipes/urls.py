@@ -1,0 +1,103 @@
+"""URLs, one function each way.
+
+Names go in raw, as torchdata's users write them, except that ``%``, ``?`` and ``#`` inside a name are
+written ``%25``, ``%3F`` and ``%23``; only these three are decoded, a stray ``%`` is an error, and a ``?``
+separates options (``?archpath=``). Names that are not UTF-8 travel as surrogate escapes (PEP 383).
+
+============  ==================================  =======================  ===================
+scheme        example                             container                path
+============  ==================================  =======================  ===================
+``daos``      ``daos://pool/cont/dir/a.png``      ``pool/cont``            ``dir/a.png``
+``file``      ``file:///data/a.png``              ````                     ``/data/a.png``
+(none)        ``data/a.png`` (a plain path, raw)  ````                     absolute path
+``memory``    ``memory://name/dir/a.png``         ``name``                 ``dir/a.png``
+============  ==================================  =======================  ===================
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import NamedTuple
+
+from datapipes.errors import UrlError
+
+__all__ = ["Url", "format_url", "parse_url", "quote_name", "scheme_of", "unquote_name"]
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_BAD_ESCAPE = re.compile(r"%(?!25|3F|3f|23)")
+_CONTAINER_PARTS = {"daos": 2, "file": 0}
+"""How many leading path parts name the container; every scheme not listed has one (its authority)."""
+
+
+class Url(NamedTuple):
+    """A URL taken apart; ``path`` is decoded. ``options`` is what followed ``?``, undecoded, or None."""
+
+    scheme: str
+    container: str
+    path: str
+    options: str | None = None
+
+
+def quote_name(name: str) -> str:
+    """``name`` as it stands in a URL: ``%``, ``?`` and ``#`` escaped, all else raw."""
+    if "%" in name or "?" in name or "#" in name:
+        return name.replace("%", "%25").replace("?", "%3F").replace("#", "%23")
+    return name
+
+
+def unquote_name(text: str) -> str:
+    """The inverse of :func:`quote_name`. Raises UrlError for a ``%`` that starts no known escape."""
+    if "%" not in text:
+        return text
+    bad = _BAD_ESCAPE.search(text)
+    if bad:
+        raise UrlError(
+            f"{text!r} has a '%' at position {bad.start()} that is none of %25, %3F, %23; write '%' as %25",
+            url=text,
+            operation="parse",
+        )
+    return text.replace("%23", "#").replace("%3F", "?").replace("%3f", "?").replace("%25", "%")
+
+
+def scheme_of(url: str) -> str:
+    """The scheme in lower case; ``"file"`` for a plain path."""
+    match = _SCHEME.match(url)
+    return match.group(1).lower() if match else "file"
+
+
+def parse_url(url: str) -> Url:
+    """Take ``url`` apart. Raises UrlError for what cannot be a URL; asks no store."""
+    if not isinstance(url, str):
+        raise UrlError(f"a URL is a str, not {type(url).__name__}: {url!r}", operation="parse")
+    if not url:
+        raise UrlError("a URL cannot be empty", url=url, operation="parse")
+    if "\0" in url:
+        raise UrlError(f"{url!r} holds a NUL byte", url=url, operation="parse")
+    match = _SCHEME.match(url)
+    if match is None:
+        return Url("file", "", os.path.abspath(url) + ("/" if url.endswith("/") and url.strip("/") else ""))
+    scheme = match.group(1).lower()
+    rest = url[match.end() :]
+    if "#" in rest:
+        raise UrlError(f"{url!r} holds a '#'; inside a name write it as %23", url=url, operation="parse")
+    rest, separator, options = rest.partition("?")
+    parts = _CONTAINER_PARTS.get(scheme, 1)
+    if scheme == "file":
+        if not rest.startswith("/"):
+            raise UrlError(f"{url!r}: a file URL is file:///absolute/path", url=url, operation="parse")
+        return Url(scheme, "", unquote_name(rest), options if separator else None)
+    names = rest.split("/", parts)
+    if len(names) < parts or not all(names[:parts]):
+        form = {2: "daos://pool/container/path"}.get(parts, f"{scheme}://container/path")
+        raise UrlError(f"{url!r} names no container; the form is {form}", url=url, operation="parse")
+    path = names[parts] if len(names) > parts else ""
+    return Url(scheme, "/".join(names[:parts]), unquote_name(path), options if separator else None)
+
+
+def format_url(scheme: str, container: str, path: str, options: str | None = None) -> str:
+    """The URL of a decoded ``path``: the inverse of :func:`parse_url`."""
+    tail = "" if options is None else f"?{options}"
+    if scheme == "file":
+        return f"file://{quote_name(path)}{tail}"
+    return f"{scheme}://{container}/{quote_name(path)}{tail}"
