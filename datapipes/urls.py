@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from datapipes.errors import UrlError
 
-__all__ = ["Url", "format_url", "parse_url", "quote_name", "scheme_of", "unquote_name"]
+__all__ = ["Url", "format_url", "normalize_path", "parse_url", "quote_name", "scheme_of", "unquote_name"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _BAD_ESCAPE = re.compile(r"%(?!25|3F|3f|23)")
@@ -101,3 +101,25 @@ def format_url(scheme: str, container: str, path: str, options: str | None = Non
     if scheme == "file":
         return f"file://{quote_name(path)}{tail}"
     return f"{scheme}://{container}/{quote_name(path)}{tail}"
+
+
+def normalize_path(path: str, url: str) -> str:
+    """A decoded ``path`` of a file store with ``//``, ``.`` and ``..`` resolved by the text alone.
+
+    A leading ``/`` is kept, and one trailing ``/`` (also for a last ``.`` or ``..``), because it asks for a
+    directory. A ``..`` that leads above the root or out of the container raises UrlError, which names ``url``.
+    """
+    if "//" not in path and "/." not in path and not path.startswith("."):
+        return path
+    parts: list[str] = []
+    names = path.split("/")
+    for name in names:
+        if name == "..":
+            if not parts:
+                raise UrlError(f"{url!r}: '..' leads out of the container", url=url, operation="parse")
+            parts.pop()
+        elif name not in ("", "."):
+            parts.append(name)
+    head = "/" if path.startswith("/") else ""
+    tail = "/" if parts and names[-1] in ("", ".", "..") else ""
+    return head + "/".join(parts) + tail
