@@ -24,11 +24,24 @@ struct dpx_stat {
 	uint64_t device;   /* with inode: identity of the file where the store has one, else 0 */
 	uint64_t inode;
 	uint32_t mode;
+	uint32_t links; /* names of the file, 0 where the store does not count them */
+};
+
+/* One entry as a pass over its directory sees it. */
+struct dpx_dirent {
+	const char *name;   /* borrowed for the call, NUL-terminated */
+	size_t name_len;
+	enum dpx_kind kind; /* DPX_KIND_UNKNOWN where a pass does not tell */
+	uint64_t inode;     /* 0 where the store has none */
+	uint64_t size;      /* DPX_SIZE_UNKNOWN where a pass does not tell */
 };
 
 /* Called by `list` once per entry, "." and ".." left out. name: borrowed for the call. kind may be
  * DPX_KIND_UNKNOWN. Returning non-zero stops the listing, which then returns that value. */
 typedef int (*dpx_entry_fn)(void *arg, const char *name, size_t name_len, enum dpx_kind kind, uint64_t inode);
+
+/* Called by `dir_list` once per entry, "." and ".." left out. Non-zero stops the pass, which returns it. */
+typedef int (*dpx_dirent_fn)(void *arg, const struct dpx_dirent *entry);
 
 struct dpx_io {
 	const char *name;
@@ -50,6 +63,19 @@ struct dpx_io {
 	 * order, as one pass over the directory sees them. */
 	int (*stat)(void *mount, const char *path, int follow, struct dpx_stat *out);
 	int (*list)(void *mount, const char *path, dpx_entry_fn entry, void *arg);
+
+	/* Directories, opened once and then asked by name: what listings walk with. A handle is used by one thread
+	 * at a time; a mount may have several open on one directory. Any of these may be asked again and again.
+	 * dir_open: the path may be longer than PATH_MAX; a symbolic link at its end is followed only if follow
+	 * is non-zero, else it is ENOTDIR. dir_list: one pass over all entries; with_sizes is a hint to a store
+	 * that can fetch sizes along with the names. dir_stat: one entry, or "" for the directory itself.
+	 * dir_version: a number that differs after an entry was added, removed or renamed; 0 when the store
+	 * cannot vouch for that, for instance because the last change is too recent for its clock. */
+	int (*dir_open)(void *mount, const char *path, int follow, void **dir);
+	int (*dir_list)(void *dir, int with_sizes, dpx_dirent_fn entry, void *arg);
+	int (*dir_stat)(void *dir, const char *name, int follow, struct dpx_stat *out);
+	int (*dir_version)(void *dir, uint64_t *version);
+	void (*dir_close)(void *dir);
 
 	/* Writing. create: new or emptied file for writing; write: all of len bytes at offset, or an error;
 	 * sync makes the content durable before a rename shows it. mkdir: one level, EEXIST when it is there.
