@@ -1,0 +1,19 @@
+"""Resumable steps of a pipeline that need neither torch nor any one store; see ``base.py``."""
+
+from datapipes.stages.base import SKIP, Stage, State
+from datapipes.stages.indexed import IndexedStage, IndexRows, indexed
+from datapipes.stages.list_files import ListFiles
+from datapipes.stages.shard_files import ShardFiles
+from datapipes.stages.shuffle_files import ShuffleFiles
+
+__all__ = [
+    "SKIP",
+    "IndexRows",
+    "IndexedStage",
+    "ListFiles",
+    "ShardFiles",
+    "ShuffleFiles",
+    "Stage",
+    "State",
+    "indexed",
+]

@@ -1,0 +1,107 @@
+"""``list_files``: the names of all files under some URLs, listed once for a whole job."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+from datapipes.backends.base import Backend
+from datapipes.backends.registry import backend_for
+from datapipes.errors import OptionError, UrlError
+from datapipes.index import FileIndex
+from datapipes.jobs import Job
+from datapipes.records import FileEntry
+from datapipes.stages.base import KIND_KEY, VERSION_KEY, State
+from datapipes.stages.indexed import IndexedStage, Order, digest, place_in_job, read_names, whole_index
+from datapipes.urls import parse_url
+
+__all__ = ["ListFiles"]
+
+
+class ListFiles(IndexedStage):
+    """Yields the URL of every file under ``sources``: source by source, each in byte order of the path.
+
+    The first process of a job that needs the names lists them into a :class:`FileIndex`; the others, and
+    every later epoch, map it.
+
+    Args:
+        sources: one URL, a list of them, or any iterable of them (a pipe, a node). In file stores a URL names
+            a directory or a file, which must exist; in object stores a prefix.
+        recursive: with what lies in subdirectories.
+        masks: ``fnmatch`` patterns of base names, one of which must match; None: all files.
+        relist: ``"job"`` lists once, ``"epoch"`` anew for every epoch (``sources`` is then read anew too).
+        entries: yield FileEntry (URL and size in bytes) in place of the URL.
+        resolve: URL to back end.
+        job, ordinal: where the index is shared, and this lister's number there; by default this process's
+            job and a number drawn from it, which is the same in every process that builds the same pipeline.
+    """
+
+    KIND = "list_files"
+
+    def __init__(
+        self,
+        sources: str | Iterable[Any],
+        *,
+        recursive: bool = True,
+        masks: str | Sequence[str] | None = None,
+        relist: Literal["job", "epoch"] = "job",
+        entries: bool = False,
+        resolve: Callable[[str], Backend] = backend_for,
+        job: Job | None = None,
+        ordinal: int | None = None,
+    ) -> None:
+        check_sources(sources)
+        if relist not in ("job", "epoch"):
+            raise OptionError(f"relist must be 'job' or 'epoch', not {relist!r}")
+        super().__init__(entries=entries)
+        self.sources = sources
+        self.recursive = bool(recursive)
+        self.masks = check_masks(masks)
+        self.relist = relist
+        self.resolve = resolve
+        self._job, self._ordinal = place_in_job(job, ordinal)
+
+    def order(self, epoch: int) -> Order:
+        own: State = {VERSION_KEY: self.VERSION, KIND_KEY: self.KIND}
+        return whole_index(self._listed(epoch), own)._replace(relisted=self.relist == "epoch")
+
+    def _listed(self, epoch: int) -> FileIndex:
+        listed = 0 if self.relist == "job" else epoch
+        known = self._known
+        if known is None or known[0] != listed:
+            urls = [self.sources] if isinstance(self.sources, str) else [n.url for n in read_names(self.sources)]
+            options = json.dumps([urls, self.recursive, self.masks, listed])
+            key = f"list-{self._ordinal}-{digest(options)}"
+            known = (listed, self._job.shared_index(key, lambda path: self._build(urls, path)))
+            self._known = known
+        return known[1]
+
+    def _build(self, urls: list[str], path: Any) -> FileIndex:
+        return FileIndex.build(urls, path, recursive=self.recursive, masks=self.masks, resolve=self.resolve)
+
+    _known: tuple[int, FileIndex] | None
+
+    def _live(self) -> State:
+        return {**super()._live(), "_known": None}
+
+
+def check_sources(sources: Any) -> None:
+    """Raise UrlError for malformed URLs as far as they are at hand; other iterables are read when listed."""
+    if isinstance(sources, str):
+        parse_url(sources)
+    elif isinstance(sources, (list, tuple)):
+        for source in sources:
+            parse_url(source.url if isinstance(source, FileEntry) else source)
+    elif not isinstance(sources, Iterable):
+        raise UrlError(f"sources must be a URL or an iterable of URLs, not {sources!r:.200}", operation="list")
+
+
+def check_masks(masks: Any) -> tuple[str, ...] | None:
+    """The masks as a tuple; OptionError for what is no mask."""
+    if masks is None:
+        return None
+    patterns = (masks,) if isinstance(masks, str) else masks
+    if not isinstance(patterns, Sequence) or not all(isinstance(p, str) and p for p in patterns):
+        raise OptionError(f"masks must be a pattern such as '*.png', or a list of patterns, not {masks!r}")
+    return tuple(patterns)
