@@ -1,0 +1,71 @@
+/* One mounted root in one process, shared by everything that reads, lists or writes through it.
+ *
+ * Lifetime: reference-counted. Every reader, listing, open file and thread at work holds a reference; the last
+ * one unmounts, whichever thread drops it. Closing only refuses new work and asks the running to stop, so it
+ * never waits on a call to the store that does not return. */
+#ifndef DPX_SESSION_H
+#define DPX_SESSION_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "io.h"
+#include "status.h"
+
+struct dpx_buffers;
+struct dpx_pool;
+
+/* Live objects and totals; each may be read at any time. */
+struct dpx_counters {
+	atomic_uint_fast64_t files_open;
+	atomic_uint_fast64_t buffers_live; /* buffers in use, read-ahead and views */
+	atomic_uint_fast64_t bytes_live;   /* their capacity, and that of buffers kept for reuse */
+	atomic_uint_fast64_t graveyard;    /* items given up on whose thread has not come back */
+	atomic_uint_fast64_t readers_live;
+	atomic_uint_fast64_t listings_live;
+	atomic_uint_fast64_t reads;
+	atomic_uint_fast64_t read_bytes;
+	atomic_uint_fast64_t lists;
+};
+
+struct dpx_session {
+	struct dpx_io io;            /* a copy: wrappers fill in their own hooks */
+	void *mount;                 /* owned */
+	pid_t pid;                   /* the process that opened it; no other may use it */
+	struct dpx_pool *pool;       /* owned; no thread before first use */
+	struct dpx_buffers *buffers; /* owned */
+	atomic_uint refs;
+	atomic_int closed; /* running work looks at it at least every 50 ms, and at each item */
+	struct dpx_counters counters;
+};
+
+/* What to open. */
+struct dpx_session_spec {
+	const struct dpx_io *io; /* borrowed: a table, such as dpx_io_posix */
+	const char *root;        /* borrowed for the call: what its mount hook takes */
+	unsigned open_delay_us;  /* each open sleeps so long first; 0: none */
+};
+
+/* The table of that name, or NULL. */
+const struct dpx_io *dpx_io_find(const char *name);
+
+/* *session: owned by the caller, one reference. On failure *status says what failed and the errno is returned. */
+int dpx_session_open(const struct dpx_session_spec *spec, struct dpx_session **session, struct dpx_status *status);
+
+/* retain returns its argument. release accepts NULL. Neither may be called in a forked child. */
+struct dpx_session *dpx_session_retain(struct dpx_session *session);
+void dpx_session_release(struct dpx_session *session);
+
+/* Refuse new work, ask running work to stop, wait at most wait_ms for its threads. 0 or ETIMEDOUT. */
+int dpx_session_close(struct dpx_session *session, unsigned wait_ms);
+
+/* 0, or why the session cannot be used: EBADF closed, ECHILD opened by another process. */
+int dpx_session_check(const struct dpx_session *session);
+
+/* Open and close through the table, counting open files. Return 0 or an errno. */
+int dpx_session_open_file(struct dpx_session *session, const char *path, void **file);
+void dpx_session_close_file(struct dpx_session *session, void *file);
+
+#endif
