@@ -3,6 +3,7 @@
 from datapipes.stages.base import SKIP, Stage, State
 from datapipes.stages.indexed import IndexedStage, IndexRows, indexed
 from datapipes.stages.list_files import ListFiles
+from datapipes.stages.load_files import LoadFiles
 from datapipes.stages.shard_files import ShardFiles
 from datapipes.stages.shuffle_files import ShuffleFiles
 
@@ -11,6 +12,7 @@ __all__ = [
     "IndexRows",
     "IndexedStage",
     "ListFiles",
+    "LoadFiles",
     "ShardFiles",
     "ShuffleFiles",
     "Stage",

@@ -5,9 +5,7 @@ consists of a specification, which is all that is pickled, and of a *run*: one i
 made anew by every ``reset``. A run owns its position, its lock and its reads, so a ``__next__`` that still
 waits in another thread when ``reset`` is called belongs to the old run: it ends there and can neither move
 the new one on nor deliver an item of it.
-
-States are small JSON-able dicts. What must be equal for a position to mean the same item (names, seed,
-ranks) stands in them and is compared at ``reset``, so a state is refused with a reason, never misread.
+States are described in ``state.py``.
 """
 
 from __future__ import annotations
@@ -15,10 +13,24 @@ from __future__ import annotations
 import enum
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
-from datapipes.errors import OptionError, StateError
+from datapipes.errors import StateError
+from datapipes.stages.state import (
+    EPOCH_KEY,
+    FINGERPRINT_KEY,
+    FINISHED_KEY,
+    KIND_KEY,
+    POSITION_KEY,
+    SOURCE_KEY,
+    VERSION_KEY,
+    State,
+    check_count,
+    check_kind,
+    fresh_copy,
+    stored_count,
+)
 
 __all__ = [
     "EPOCH_KEY",
@@ -34,21 +46,7 @@ __all__ = [
     "Skip",
     "Stage",
     "State",
-    "check_count",
-    "fresh_copy",
-    "match_identity",
-    "stored_count",
 ]
-
-State = dict[str, Any]
-
-VERSION_KEY: Final = "version"
-KIND_KEY: Final = "kind"
-EPOCH_KEY: Final = "epoch"
-POSITION_KEY: Final = "position"
-FINISHED_KEY: Final = "finished"
-FINGERPRINT_KEY: Final = "fingerprint"
-SOURCE_KEY: Final = "source"
 
 
 class Skip(enum.Enum):
@@ -152,6 +150,7 @@ class Stage(ABC, Generic[T_co]):
         with self._lock:
             self._generation += 1
             generation, old = self._generation, self._run
+            self._interrupted = None
         if old is not None:
             old.close()
         epoch = self._clock.upcoming() if state is None else self._epoch_of(state)
@@ -170,7 +169,13 @@ class Stage(ABC, Generic[T_co]):
         Before the first item, and before any ``reset``, it is the start of the epoch.
         """
         run = self._run
-        return self._state_at_start(self._clock.upcoming()) if run is None else run.state()
+        if run is not None:
+            state: State = run.state()
+            return state
+        interrupted = self._interrupted
+        return (
+            self._state_at_start(self._clock.upcoming()) if interrupted is None else fresh_copy(interrupted)
+        )
 
     def set_epoch(self, epoch: int) -> None:
         """The next ``reset(None)`` starts this epoch; the ones after it count on."""
@@ -189,8 +194,19 @@ class Stage(ABC, Generic[T_co]):
         """The run, started if none was; None only where another thread closed the stage meanwhile."""
         with self._begin_lock:
             if self._run is None:
-                self.reset()
+                self.reset(self._interrupted)
             return self._run
+
+    def _interrupt(self, run: Any) -> None:
+        """End a run that an interrupt (Ctrl-C) hit at a random place; ``__next__`` goes on from its state.
+
+        The interrupt may have ended a generator of the source: reading on would end the epoch early, unseen.
+        """
+        state = run.state()
+        run.close()
+        with self._lock:
+            if self._run is run:
+                self._run, self._interrupted = None, state
 
     def _epoch_of(self, state: State) -> int:
         """The epoch that ``state`` resumes; StateError unless it is a whole state of this kind and version."""
@@ -202,12 +218,19 @@ class Stage(ABC, Generic[T_co]):
 
     def _live(self) -> State:
         """The attributes that do not travel, as they are in a new stage."""
-        return {"_lock": threading.Lock(), "_begin_lock": threading.RLock(), "_generation": 0, "_run": None}
+        return {
+            "_lock": threading.Lock(),
+            "_begin_lock": threading.RLock(),
+            "_generation": 0,
+            "_run": None,
+            "_interrupted": None,
+        }
 
     _lock: threading.Lock
     _begin_lock: threading.RLock
     _generation: int
     _run: Any
+    _interrupted: State | None
 
     def __getstate__(self) -> State:
         live = self._live()
@@ -216,78 +239,3 @@ class Stage(ABC, Generic[T_co]):
     def __setstate__(self, state: State) -> None:
         self.__dict__.update(state)
         self.__dict__.update(self._live())
-
-
-def check_count(name: str, value: int, *, least: int) -> None:
-    """Raise OptionError unless ``value`` is an integer of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise OptionError(f"{name} must be an integer of at least {least}, not {value!r}")
-
-
-def check_kind(state: Any, kind: str, version: int) -> None:
-    """Raise StateError unless ``state`` was made by this kind of stage in this version."""
-    if not isinstance(state, Mapping) or KIND_KEY not in state or VERSION_KEY not in state:
-        raise StateError(f"this is not the state of a {kind} stage: {state!r:.200}; pass what get_state() returned")
-    if state[KIND_KEY] != kind:
-        raise StateError(
-            f"the state is of another pipeline: made by {state[KIND_KEY]!r}, given to {kind!r}. "
-            "Resume it with the pipeline that made it"
-        )
-    if state[VERSION_KEY] != version:
-        raise StateError(
-            f"the state of {kind} is of version {state[VERSION_KEY]!r}, and this release reads version {version}. "
-            "Resume it with the release that made it, or start the epoch anew"
-        )
-
-
-def stored_count(state: State, key: str, *, most: int | None = None) -> int:
-    """The count under ``key``; StateError where it is missing, no count, or beyond ``most``."""
-    value = state.get(key)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise StateError(f"the state is damaged: its {key!r} is {value!r}, not a count")
-    if most is not None and value > most:
-        raise StateError(f"the state is damaged: its {key!r} is {value}, and the epoch has {most} items")
-    return value
-
-
-_REASONS = {
-    FINGERPRINT_KEY: "the state belongs to other data: the names (or sizes, or their order) are not the same. "
-    "Resume over the same files, or start the epoch anew",
-    "seed": "the state belongs to another order. Resume with the same seed",
-    "rank": "the state belongs to another rank. Give each rank the state it saved",
-    "world_size": "the number of ranks has changed. Resume with as many, or start the epoch anew",
-    "worker": "the state belongs to another worker. Give each worker the state it saved",
-    "num_workers": "the number of workers has changed. Resume with as many, or start the epoch anew",
-}
-
-
-def match_identity(saved: Any, own: State, *, except_for: Collection[str] = ()) -> None:
-    """Raise StateError, saying which and what to do, where ``saved`` lacks or differs in a key of ``own``.
-
-    ``own`` is what must be equal: kinds, versions, seeds, ranks, fingerprints, sources nested likewise; keys
-    in ``except_for`` may differ.
-    """
-    if KIND_KEY in own:
-        check_kind(saved, own[KIND_KEY], own[VERSION_KEY])
-    for key, value in own.items():
-        if key == SOURCE_KEY and isinstance(value, dict):
-            match_identity(saved.get(key), value, except_for=except_for)
-        elif key in except_for:
-            continue
-        elif key not in saved:
-            raise StateError(f"the state is damaged: {key!r} is missing")
-        elif saved[key] != value or type(saved[key]) is not type(value):
-            reason = _REASONS.get(key, "resume it with the options it was saved with")
-            raise StateError(f"the state has {key}={saved[key]!r} and this pipeline {key}={value!r}: {reason}")
-
-
-def fresh_copy(value: Any) -> Any:
-    """A copy of nested dicts and lists; what they hold besides (numbers, strings) is immutable.
-
-    A tenth of the price of ``copy.deepcopy``: executors ask for a state after every item.
-    """
-    if type(value) is dict:
-        return {k: fresh_copy(v) if type(v) is dict or type(v) is list else v for k, v in value.items()}
-    if type(value) is list:
-        return [fresh_copy(v) if type(v) is dict or type(v) is list else v for v in value]
-    return value

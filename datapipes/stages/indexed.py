@@ -20,7 +20,8 @@ from datapipes.errors import OptionError, UrlError
 from datapipes.index import FileIndex
 from datapipes.jobs import Job
 from datapipes.records import FileEntry
-from datapipes.stages.base import (
+from datapipes.stages.base import EpochClock, Stage
+from datapipes.stages.state import (
     EPOCH_KEY,
     FINGERPRINT_KEY,
     FINISHED_KEY,
@@ -28,15 +29,13 @@ from datapipes.stages.base import (
     POSITION_KEY,
     SOURCE_KEY,
     VERSION_KEY,
-    EpochClock,
-    Stage,
     State,
     fresh_copy,
     match_identity,
     stored_count,
 )
 
-__all__ = ["BLOCK", "IndexedStage", "IndexRows", "Order", "Rows", "indexed"]
+__all__ = ["BLOCK", "IndexRows", "IndexedStage", "Order", "Rows", "indexed"]
 
 BLOCK = 1024
 """Names mapped and decoded at a time."""
@@ -95,18 +94,17 @@ class IndexedStage(Stage[Any]):
 
     def _start(self, epoch: int, state: State | None) -> Walk:
         order = self.order(epoch)
-        return Walk(order, epoch, start_position(state, order), entries=self.entries)
+        position = 0 if state is None else start_position(state, order.identity, order)
+        return Walk(order, epoch, position, entries=self.entries)
 
     def _state_at_start(self, epoch: int) -> State:
         return Walk(self.order(epoch), epoch, 0, entries=self.entries).state()
 
 
-def start_position(state: State | None, order: Order) -> int:
-    """Where ``state`` goes on in ``order``; StateError where it belongs to another one."""
-    if state is None:
-        return 0
+def start_position(state: State, own: State, order: Order) -> int:
+    """Where ``state`` goes on in ``order``; StateError where it differs from ``own``, or lies beyond the end."""
     changeable = {FINGERPRINT_KEY, COUNT_KEY} if order.relisted and state[FINISHED_KEY] else set[str]()
-    match_identity(state, order.identity, except_for=changeable)
+    match_identity(state, own, except_for=changeable)
     position = stored_count(state, POSITION_KEY, most=order.length if not state[FINISHED_KEY] else None)
     return 0 if state[FINISHED_KEY] else position
 
@@ -189,12 +187,14 @@ class IndexRows(IndexedStage):
         if isinstance(self.names, FileIndex):
             return self.names
         if self._index is None:
-            assert self._job is not None  # noqa: S101 - set in the constructor for everything but an index
+            assert self._job is not None
             names = self.names
             key = f"names-{self._ordinal}"
             if isinstance(names, (list, tuple)):  # at hand in every process: so differing names are noticed
                 key += f"-{digest(repr(names))}"
-            self._index = self._job.shared_index(key, lambda path: FileIndex.from_entries(read_names(names), path))
+            self._index = self._job.shared_index(
+                key, lambda path: FileIndex.from_entries(read_names(names), path)
+            )
         return self._index
 
     _index: FileIndex | None
@@ -222,7 +222,9 @@ def indexed(
     if isinstance(source, str):
         source = [source]
     if not isinstance(source, Iterable):
-        raise OptionError(f"the source must be a stage, a FileIndex or an iterable of URLs, not {source!r:.200}")
+        raise OptionError(
+            f"the source must be a stage, a FileIndex or an iterable of URLs, not {source!r:.200}"
+        )
     return IndexRows(source, entries=entries, job=job, ordinal=ordinal)
 
 

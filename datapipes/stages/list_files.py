@@ -11,9 +11,17 @@ from datapipes.backends.registry import backend_for
 from datapipes.errors import OptionError, UrlError
 from datapipes.index import FileIndex
 from datapipes.jobs import Job
+from datapipes.masks import url_filter
 from datapipes.records import FileEntry
-from datapipes.stages.base import KIND_KEY, VERSION_KEY, State
-from datapipes.stages.indexed import IndexedStage, Order, digest, place_in_job, read_names, whole_index
+from datapipes.stages.indexed import (
+    IndexedStage,
+    Order,
+    digest,
+    place_in_job,
+    read_names,
+    whole_index,
+)
+from datapipes.stages.state import KIND_KEY, VERSION_KEY, State
 from datapipes.urls import parse_url
 
 __all__ = ["ListFiles"]
@@ -70,7 +78,9 @@ class ListFiles(IndexedStage):
         listed = 0 if self.relist == "job" else epoch
         known = self._known
         if known is None or known[0] != listed:
-            urls = [self.sources] if isinstance(self.sources, str) else [n.url for n in read_names(self.sources)]
+            urls = (
+                [self.sources] if isinstance(self.sources, str) else [n.url for n in read_names(self.sources)]
+            )
             options = json.dumps([urls, self.recursive, self.masks, listed])
             key = f"list-{self._ordinal}-{digest(options)}"
             known = (listed, self._job.shared_index(key, lambda path: self._build(urls, path)))
@@ -94,14 +104,14 @@ def check_sources(sources: Any) -> None:
         for source in sources:
             parse_url(source.url if isinstance(source, FileEntry) else source)
     elif not isinstance(sources, Iterable):
-        raise UrlError(f"sources must be a URL or an iterable of URLs, not {sources!r:.200}", operation="list")
+        raise UrlError(
+            f"sources must be a URL or an iterable of URLs, not {sources!r:.200}", operation="list"
+        )
 
 
 def check_masks(masks: Any) -> tuple[str, ...] | None:
     """The masks as a tuple; OptionError for what is no mask."""
-    if masks is None:
-        return None
-    patterns = (masks,) if isinstance(masks, str) else masks
-    if not isinstance(patterns, Sequence) or not all(isinstance(p, str) and p for p in patterns):
+    if masks is not None and not isinstance(masks, (str, Sequence)):
         raise OptionError(f"masks must be a pattern such as '*.png', or a list of patterns, not {masks!r}")
-    return tuple(patterns)
+    url_filter(masks)  # says what is wrong with one
+    return None if masks is None else (masks,) if isinstance(masks, str) else tuple(masks)

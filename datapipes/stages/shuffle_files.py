@@ -8,8 +8,8 @@ from datapipes.index import FileIndex
 from datapipes.jobs import Job
 from datapipes.permutation import Permutation
 from datapipes.records import FileEntry
-from datapipes.stages.base import check_count
 from datapipes.stages.indexed import IndexedStage, Order, Rows, chained, indexed
+from datapipes.stages.state import check_count
 
 __all__ = ["ShuffleFiles"]
 
