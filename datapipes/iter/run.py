@@ -1,0 +1,142 @@
+"""One iteration of a resumable graph: a copy of it, sharded and seeded, started anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from torch.utils.data import IterDataPipe
+from torch.utils.data.datapipes.iter import IterableWrapper
+from torch.utils.data.graph_settings import apply_sharding
+
+from datapipes.errors import OptionError, StateError
+from datapipes.iter.base import StagePipe, is_face
+from datapipes.iter.graph import all_pipes, copy_graph, direct_sources, replace_source
+from datapipes.iter.list_files import StoreFileLister
+from datapipes.iter.pivot import ReplayedNames, find_pivot
+from datapipes.iter.shard_files import Share
+
+__all__ = ["Run"]
+
+_UNSHARDED = (
+    "nothing in this graph splits the names, so every worker of every rank delivers all of them. "
+    "Put .shard_files() (or torch's .sharding_filter()) between the lister and the loader."
+)
+
+
+class Run:
+    """A started copy of the graph. Its state is that of the pivot, and what it must be held against."""
+
+    EPOCH_KEY = "epoch"
+    GRAPH_KEY = "graph"
+    NAMES_KEY = "names"
+    PIVOT_KEY = "pivot"
+    RANKS_KEY = "ranks"
+    SEED_KEY = "seed"
+    WORKERS_KEY = "workers"
+
+    _MISMATCH = {
+        GRAPH_KEY: "the pipes up to the loader are others",
+        SEED_KEY: "the seed is another",
+        RANKS_KEY: "the [rank, world size] is another",
+        WORKERS_KEY: "the [worker, number of workers] is another",
+        NAMES_KEY: "the names are others: files were added, removed or changed, or other ones are listed",
+    }
+
+    def __init__(
+        self,
+        datapipe: IterDataPipe[Any],
+        *,
+        share: Share,
+        seed: int,
+        epoch: int,
+        stateless: tuple[type, ...],
+    ) -> None:
+        self.epoch = epoch
+        graph = copy_graph(datapipe)
+        self._pivot, self._after = find_pivot(graph, stateless)
+        self._before = all_pipes(self._pivot)
+        self._seed, self._share = seed, share
+        instances = share.num_workers * share.world_size
+        if instances > 1 and not any(hasattr(pipe, "apply_sharding") for pipe in self._before):
+            warnings.warn(_UNSHARDED, RuntimeWarning, stacklevel=4)
+        # DataLoader's own numbering: workers outside, ranks inside.
+        apply_sharding(graph, instances, share.worker * share.world_size + share.rank)
+        self._names: list[str] | None = None
+        self._held: dict[str, Any] | None = None  # the pivot's state before an output under way
+        for place, pipe in enumerate(self._before):
+            if isinstance(pipe, StagePipe):
+                pipe.pin_epoch(epoch)
+            if hasattr(pipe, "set_seed"):
+                pipe.set_seed(_derived_seed(seed, epoch, place))
+        self._position, feed = self._start_pivot()
+        if self._after and not replace_source(self._after[-1], self._pivot, feed):
+            raise OptionError(f"{type(self._after[-1]).__qualname__} hides its source; .resumable() cannot set it")
+        self._items: Iterator[Any] = iter(self._after[0]) if self._after else feed
+
+    def _start_pivot(self) -> tuple[Any, Iterator[Any]]:
+        """(who keeps the position, what the pivot yields)."""
+        if isinstance(self._pivot, StagePipe) and is_face(self._pivot):
+            stage = self._pivot.stage()
+            return stage, self._pivot.outputs(stage)
+        names = ReplayedNames(self._pivot)
+        return names, names
+
+    def step(self) -> Any:
+        """The next output. StopIteration at the end; after any exception this run gives no more."""
+        if not self._after:
+            return next(self._items)
+        # A batch may fail half-way, with samples taken that never came out: keep the state before it.
+        self._held = self._position.get_state()
+        try:
+            item = next(self._items)
+        except StopIteration:
+            self._held = None
+            raise
+        self._held = None
+        return item
+
+    def state(self) -> dict[str, Any]:
+        """After the last output of ``step``."""
+        share = self._share
+        return {
+            self.SEED_KEY: self._seed,
+            self.EPOCH_KEY: self.epoch,
+            self.RANKS_KEY: [share.rank, share.world_size],
+            self.WORKERS_KEY: [share.worker, share.num_workers],
+            self.GRAPH_KEY: [type(pipe).__qualname__ for pipe in self._before],
+            self.NAMES_KEY: self._digests(),
+            self.PIVOT_KEY: self._position.get_state() if self._held is None else self._held,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on after ``state``. StateError when it is of another pipeline, data, seed or share."""
+        here = self.state()
+        for key, difference in self._MISMATCH.items():
+            if state.get(key) != here[key]:
+                raise StateError(
+                    f"the saved state does not fit: {difference} (saved {state.get(key)!r}, here {here[key]!r})"
+                )
+        self._position.reset(state[self.PIVOT_KEY])
+
+    def close(self) -> None:
+        """Cancel what is in flight."""
+        self._position.close()
+
+    def _digests(self) -> list[str]:
+        """What identifies the names where the pivot's own state does not: behind pipes of torch."""
+        if self._names is None:
+            self._names = []
+            for pipe in self._before:
+                sources = direct_sources(pipe)
+                if isinstance(pipe, StoreFileLister) and len(sources) == 1 and type(sources[0]) is IterableWrapper:
+                    self._names.append(pipe.stage().index().fingerprint)
+        return self._names
+
+
+def _derived_seed(seed: int, epoch: int, place: int) -> int:
+    """A seed for the pipe at ``place``, another one in each epoch, of 63 bits as torch draws them."""
+    digest = hashlib.sha256(f"{seed} {epoch} {place}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

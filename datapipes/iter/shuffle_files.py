@@ -1,0 +1,36 @@
+"""``shuffle_files``: all names in an order drawn anew for each epoch, without a buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from datapipes.iter.base import StagePipe
+from datapipes.stages.shuffle_files import ShuffleFiles
+
+__all__ = ["FileShuffler"]
+
+
+class FileShuffler(StagePipe[str]):
+    """Yields every name once, in random order (functional name: ``shuffle_files``).
+
+    A full permutation in constant memory: a pure function of names, ``seed`` and epoch, the same in every
+    rank, worker and process. Each new iteration is the next epoch; ``set_epoch`` says which one it is.
+    An executor's seed has no say here (it reaches torch's own shufflers).
+
+    Args:
+        source_datapipe: a lister, or any pipe, list or URL that gives the same names in every process.
+        seed: never drawn: the same seed gives the same orders in every run.
+    """
+
+    def __init__(self, source_datapipe: str | Iterable[Any], *, seed: int = 0) -> None:
+        super().__init__(source_datapipe)
+        self.seed = seed
+
+    def stage(self) -> ShuffleFiles:
+        stage = ShuffleFiles(self.source(), seed=self.seed, job=self.job, ordinal=self.ordinal)
+        stage.set_epoch(self.begin_epoch())
+        return stage
+
+    def __len__(self) -> int:
+        return len(self.source_datapipe)  # type: ignore[arg-type]  # TypeError where the source has none

@@ -1,0 +1,261 @@
+"""``.resumable()`` iterated directly: states at every place, what is refused, what is said about it."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterator
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch.utils.data import IterDataPipe
+
+from datapipes.errors import FileMissingError, OptionError, StateError
+from datapipes.iter import IterableWrapper, Resumable
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> str:
+    directory = tmp_path / "set"
+    directory.mkdir()
+    for i in range(13):
+        (directory / f"{i:02}").write_bytes(b"%d" % i)
+    return str(directory)
+
+
+@pytest.fixture(autouse=True)
+def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS", "PMI_RANK", "PMI_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def lister(root: str) -> Any:
+    return IterableWrapper([root]).list_files_by_local()
+
+
+def load(names: Any, **options: Any) -> Any:
+    return names.load_files_by_local(max_in_flight=3, output="bytes", **options).map(itemgetter(0))
+
+
+class Doubled(IterDataPipe[Any]):
+    """A user's pipe that keeps nothing between two inputs, but a sample between two outputs."""
+
+    def __init__(self, source: IterDataPipe[Any]) -> None:
+        self.source = source
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self.source:
+            yield (item, item)
+
+
+GRAPHS: dict[str, Any] = {
+    "ours": lambda root: load(lister(root).shuffle_files(seed=3).shard_files()).batch(2).resumable(),
+    "ours, sample by sample": lambda root: load(lister(root).shuffle_files(seed=3).shard_files()).resumable(),
+    "streams": lambda root: lister(root).shuffle_files().load_files_by_local().read_from_stream().resumable(),
+    "torch's": lambda root: load(lister(root).shuffle().sharding_filter()).batch(2).resumable(),
+    "torch's, then ours": lambda root: load(lister(root).shuffle().shard_files()).batch(2).resumable(),
+    "ours, then torch's": lambda root: load(lister(root).shuffle_files().sharding_filter()).batch(2).resumable(),
+    "a filter between": lambda root: load(lister(root).filter(is_even).shuffle_files()).batch(2).resumable(),
+    "a filter after": lambda root: load(lister(root).shuffle_files()).filter(is_even).batch(2).resumable(),
+    "names of ours": lambda root: lister(root).shuffle_files().shard_files().map(str).resumable(),
+    "names of torch's": lambda root: lister(root).shuffle().sharding_filter().map(str).batch(3).resumable(),
+    "a list": lambda root: load(IterableWrapper([f"{root}/{i:02}" for i in range(13)])).batch(2).resumable(),
+    "a list, shuffled": lambda root: load(
+        IterableWrapper([f"{root}/{i:02}" for i in range(13)]).shuffle_files()
+    ).resumable(),
+    "out of order": lambda root: load(lister(root).shuffle_files(), ordered=False).batch(2).resumable(),
+    "a pipe of the user's": lambda root: Doubled(load(lister(root).shuffle_files())).resumable(stateless=[Doubled]),
+}
+
+
+def is_even(url: str) -> bool:
+    return int(url[-1]) % 2 == 0
+
+
+def through_json(state: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(state))
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_a_state_taken_anywhere_delivers_exactly_the_rest_in_every_epoch(root, name) -> None:
+    make = GRAPHS[name]
+    whole = [list(make(root))]
+    data = make(root)
+    for epoch in range(2):
+        iterator = iter(data)
+        states = [iterator.state_dict()]
+        items = []
+        for item in iterator:
+            items.append(item)
+            states.append(iterator.state_dict())
+        if name != "out of order":
+            assert epoch > 0 or items == whole[0]
+        for place, state in enumerate(states):
+            resumed = iter(make(root))
+            resumed.load_state_dict(pickle.loads(pickle.dumps(through_json(state))))
+            rest = list(resumed)
+            if name == "out of order":
+                assert sorted(sum(items[:place] + rest, [])) == sorted(sum(items, []))
+            else:
+                assert rest == items[place:], (epoch, place)
+
+
+@pytest.mark.parametrize("name", ["ours", "torch's"])
+def test_after_the_end_of_a_resumed_epoch_comes_the_next(root, name) -> None:
+    data = GRAPHS[name](root)
+    epochs = [list(data) for _ in range(3)]
+    assert len({str(epoch) for epoch in epochs}) == 3
+    data = GRAPHS[name](root)
+    list(data)
+    iterator = iter(data)
+    next(iterator)
+    state = iterator.state_dict()
+    list(iterator)
+    finished = iterator.state_dict()
+
+    resumed = GRAPHS[name](root)
+    again = iter(resumed)
+    again.load_state_dict(state)
+    assert list(again) == epochs[1][1:]
+    assert list(resumed) == epochs[2]
+
+    resumed = GRAPHS[name](root)
+    again = iter(resumed)
+    again.load_state_dict(finished)
+    assert list(again) == epochs[2]
+
+
+def test_iterators_do_not_disturb_each_other_or_the_pipes(root) -> None:
+    dp = load(lister(root).shuffle_files())
+    data = dp.resumable()
+    first, second = iter(data), iter(data)
+    got = [(next(first), next(second)) for _ in range(5)]
+    assert len({url for url, _ in got}) == len({url for _, url in got}) == 5
+    assert len(list(dp)) == 13
+    assert len(list(first)) == len(list(second)) == 8
+
+
+def test_a_failed_batch_is_tried_again_from_its_state(root) -> None:
+    gone = Path(root) / "05"
+    data = load(lister(root)).batch(4).resumable()
+    iterator = iter(data)
+    first = next(iterator)
+    gone.rename(root + "/../away")
+    with pytest.raises(FileMissingError, match="05"):
+        next(iterator)
+    state = through_json(iterator.state_dict())
+    with pytest.raises(StopIteration):
+        next(iterator)
+    assert iterator.state_dict() == state
+    (Path(root) / "../away").rename(gone)
+    resumed = iter(load(lister(root)).batch(4).resumable())
+    resumed.load_state_dict(state)
+    assert [len(batch) for batch in resumed] == [4, 4, 1]
+    assert len(first) == 4
+
+
+def test_a_failing_function_of_the_users_loses_nothing(root) -> None:
+    failing = {"now": True}
+
+    def fails(url: str) -> str:
+        if failing["now"] and url.endswith("06"):
+            raise ValueError("cannot decode this")
+        return url
+
+    def make() -> Resumable[Any]:
+        return load(lister(root)).map(fails).batch(4).resumable()
+
+    iterator = iter(make())
+    first = next(iterator)
+    with pytest.raises(ValueError, match="cannot decode"):
+        next(iterator)
+    failing["now"] = False
+    resumed = iter(make())
+    resumed.load_state_dict(iterator.state_dict())
+    assert sum([first, *resumed], []) == list(lister(root))
+
+
+REFUSED: dict[str, Any] = {
+    "Shuffler": lambda names: load(names).shuffle(),
+    "UnBatcher": lambda names: load(names).batch(2).unbatch(),
+    "Zipper": lambda names: load(names).zip(load(IterableWrapper([]))),
+    "Grouper": lambda names: load(names).groupby(len),
+    "Forker": lambda names: load(names).fork(2)[0],
+    "Demultiplexer": lambda names: load(names).demux(2, len)[0],
+    "Concater": lambda names: load(names).concat(load(IterableWrapper([]))),
+    "Doubled": lambda names: Doubled(load(names)),
+    "StreamReader": lambda names: names.load_files_by_local().read_from_stream(chunk=1),
+    "LocalFileLoader": lambda names: load(names).load_files_by_local(),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_restored_is_refused_by_name_when_the_graph_is_built(root, name) -> None:
+    graph = REFUSED[name](lister(root))
+    with pytest.raises(OptionError, match=name if name not in ("Forker", "Demultiplexer") else "Child") as refused:
+        graph.resumable()
+    assert "nstead" in str(refused.value) or "second loader" in str(refused.value)
+
+
+def test_a_pipe_of_the_users_between_lister_and_loader_must_be_declared_too(root) -> None:
+    with pytest.raises(OptionError, match="Doubled"):
+        load(Doubled(lister(root)).map(itemgetter(0))).resumable()
+    data = load(Doubled(lister(root)).map(itemgetter(0))).resumable(stateless=[Doubled])
+    assert len(list(data)) == 13
+
+
+@pytest.mark.parametrize("bad", [{"seed": -1}, {"seed": "0"}])
+def test_bad_options_are_refused(root, bad) -> None:
+    with pytest.raises(OptionError):
+        lister(root).resumable(**bad)
+
+
+def test_len_is_a_type_error(root) -> None:
+    with pytest.raises(TypeError):
+        len(load(IterableWrapper([f"{root}/00"])).resumable())
+
+
+def test_states_that_do_not_fit_are_refused_and_say_why(root, monkeypatch) -> None:
+    iterator = iter(GRAPHS["torch's"](root))
+    next(iterator)
+    state = through_json(iterator.state_dict())
+
+    def refused(data: Resumable[Any], changed: dict[str, Any], match: str) -> None:
+        with pytest.raises(StateError, match=match):
+            iter(data).load_state_dict(changed)
+
+    same = GRAPHS["torch's"](root)
+    refused(same, {}, "not a state of .resumable")
+    refused(same, {**state, "version": 2}, "version")
+    refused(same, {**state, "kind": "load_files"}, "not a state of .resumable")
+    refused(same, {**state, "workers": [1, 2]}, "worker")
+    refused(same, {key: value for key, value in state.items() if key != "pivot"}, "pivot")
+    refused(same, {**state, "epoch": -1}, "epoch")
+    refused(load(lister(root).shuffle().sharding_filter()).resumable(seed=1), state, "seed")
+    refused(GRAPHS["ours"](root), state, "pipes")
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    refused(same, state, "world size")
+    monkeypatch.undo()
+    (Path(root) / "zz").write_bytes(b"")
+    refused(GRAPHS["torch's"](root), state, "names")
+
+
+def test_a_graph_that_shards_nothing_says_so_where_it_matters(root, monkeypatch) -> None:
+    data = load(lister(root)).resumable()
+    assert len(list(data)) == 13
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    with pytest.warns(RuntimeWarning, match="shard_files"):
+        list(data)
+
+
+def test_set_epoch_and_stats(root) -> None:
+    data = GRAPHS["ours"](root)
+    epochs = [list(data) for _ in range(3)]
+    data.set_epoch(1)
+    assert list(data) == epochs[1]
+    assert list(data) == epochs[2]
+    assert data.stats()["items"] == 5 * 13
