@@ -89,6 +89,12 @@ int dpx_names_add(struct dpx_names *names, const char *text, size_t len, const s
 	return 0;
 }
 
+void dpx_names_pop(struct dpx_names *names)
+{
+	const char *text = names->entries[--names->count].text;
+	names->arena->used = (size_t)(text - names->arena->text);
+}
+
 void dpx_name_set_kind(struct dpx_name *entry, int kind)
 {
 	entry->kind = (uint8_t)kind;

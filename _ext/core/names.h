@@ -42,6 +42,9 @@ void dpx_names_free(struct dpx_names *names);
 /* Append a copy of `text` (len bytes, no NUL or '/' inside). Returns 0, ENOMEM or ENAMETOOLONG. */
 int dpx_names_add(struct dpx_names *names, const char *text, size_t len, const struct dpx_name *like);
 
+/* Take back the entry added last, with its memory. */
+void dpx_names_pop(struct dpx_names *names);
+
 /* Give an entry its kind; a directory's text gains its '/'. Only before the table is sorted. */
 void dpx_name_set_kind(struct dpx_name *entry, int kind);
 

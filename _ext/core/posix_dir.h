@@ -1,0 +1,17 @@
+/* The directory hooks of the posix table (see io.h). Each opens below the file descriptor that
+ * dpx_posix_root() gives for a mount. */
+#ifndef DPX_POSIX_DIR_H
+#define DPX_POSIX_DIR_H
+
+#include "io.h"
+
+/* io_posix.c: descriptor of the mounted root, borrowed from the mount. */
+int dpx_posix_root(void *mount);
+
+int dpx_posix_dir_open(void *mount, const char *path, int follow, void **dir);
+int dpx_posix_dir_list(void *dir, int with_sizes, dpx_dirent_fn entry, void *arg);
+int dpx_posix_dir_stat(void *dir, const char *name, int follow, struct dpx_stat *out);
+int dpx_posix_dir_version(void *dir, uint64_t *version);
+void dpx_posix_dir_close(void *dir);
+
+#endif
