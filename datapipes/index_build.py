@@ -244,7 +244,7 @@ def _check_lengths(urls: Sequence[str], starts: NDArray[np.uint32]) -> None:
     if lengths[longest] - 1 > LONGEST_NAME:
         url = urls[longest]
         raise UrlError(
-            f"{url[:100]!r}... has {lengths[longest] - 1} bytes; a name in an index has at most {LONGEST_NAME}",
+            f"{url[:100]!r}... has {lengths[longest] - 1} bytes; an index takes at most {LONGEST_NAME}",
             url=url,
             operation="index",
         )
