@@ -10,17 +10,32 @@ from __future__ import annotations
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import BinaryIO, ClassVar, Protocol
+from typing import BinaryIO, Protocol
 
 from datapipes.errors import OptionError, UrlError
 from datapipes.records import FileEntry, ReadRequest, ReadResult
 from datapipes.urls import scheme_of
 
-__all__ = ["DEFAULT_BUFFER_BYTES", "DEFAULT_IN_FLIGHT", "DEFAULT_TIMEOUT_S", "Backend", "ReadIterator", "check_option"]
+__all__ = [
+    "DEFAULT_BUFFER_BYTES",
+    "DEFAULT_IN_FLIGHT",
+    "DEFAULT_TIMEOUT_S",
+    "MOST_IN_FLIGHT",
+    "Backend",
+    "ReadIterator",
+    "batch_spans",
+    "check_option",
+    "check_read_options",
+]
 
 DEFAULT_IN_FLIGHT = 64
 DEFAULT_BUFFER_BYTES = 64 * 1024 * 1024
 DEFAULT_TIMEOUT_S = 60.0
+MOST_IN_FLIGHT = 1 << 16
+"""Above this ``max_in_flight`` is taken for a mistake."""
+
+
+Results = list[ReadResult]  # inside Backend, ``list`` is its method
 
 
 class ReadIterator(Protocol):
@@ -40,10 +55,10 @@ class ReadIterator(Protocol):
 class Backend(ABC):
     """One store, as seen by stages: list, read many, open, stat, write, remove."""
 
-    scheme: ClassVar[str]
+    scheme: str
     """The URL scheme this back end serves."""
 
-    prefix_is_directory: ClassVar[bool] = True
+    prefix_is_directory: bool = True
     """True for file stores, whose prefix is a directory (or one file) that must exist. False for object
     stores, whose prefix is any leading part of a name and may match nothing."""
 
@@ -55,9 +70,9 @@ class Backend(ABC):
 
         A directory sorts as its name plus ``/``, so ``a-b``, ``a.txt``, ``a/x`` come in this order. The order
         is the same on every call while the data is unchanged; memory is bounded by the largest single
-        directory. ``start_after`` (a URL of an earlier entry) skips everything up to and including it. With
-        ``sizes=False`` entries may carry ``UNKNOWN_SIZE``. A missing prefix raises FileMissingError, a missing
-        container ContainerMissingError, when the first entry is asked for.
+        directory. ``start_after`` (a URL of an earlier entry) skips everything up to and including it.
+        With ``sizes=False`` entries may carry ``UNKNOWN_SIZE``. A missing prefix raises FileMissingError, a
+        missing container ContainerMissingError, when the first entry is asked for.
         """
 
     @abstractmethod
@@ -106,7 +121,7 @@ class Backend(ABC):
         max_in_flight: int = DEFAULT_IN_FLIGHT,
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
         verify_size: bool = False,
-    ) -> list[ReadResult]:
+    ) -> Results:
         """Read a whole batch and wait for all of it, results in request order.
 
         With ``out``, a writable C-contiguous buffer of bytes, the data is laid into it back to back in
@@ -152,11 +167,22 @@ class Backend(ABC):
             )
 
 
-def check_option(name: str, value: float, *, least: float, most: float = float("inf")) -> None:
+def check_option(name: str, value: object, *, least: float, most: float = float("inf")) -> None:
     """Raise OptionError unless ``least <= value <= most``; for counts, bytes and seconds."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
         bound = f"at least {least}" if most == float("inf") else f"between {least} and {most}"
         raise OptionError(f"{name} must be a number {bound}, not {value!r}")
+
+
+def check_read_options(*, max_in_flight: int, timeout_s: float | None, max_buffer_bytes: int = 1) -> None:
+    """Raise OptionError unless these are options that ``read_many`` and ``read_batch`` can work with."""
+    for name, value in (("max_in_flight", max_in_flight), ("max_buffer_bytes", max_buffer_bytes)):
+        if not isinstance(value, int):
+            raise OptionError(f"{name} must be a whole number, not {value!r}")
+    check_option("max_in_flight", max_in_flight, least=1, most=MOST_IN_FLIGHT)
+    check_option("max_buffer_bytes", max_buffer_bytes, least=1, most=1 << 62)
+    if timeout_s is not None:
+        check_option("timeout_s", timeout_s, least=0.001, most=1e9)
 
 
 def batch_spans(requests: Sequence[ReadRequest], out: memoryview) -> list[tuple[int, int]]:
@@ -167,7 +193,9 @@ def batch_spans(requests: Sequence[ReadRequest], out: memoryview) -> list[tuple[
     for request in requests:
         length = request.length if request.length >= 0 else request.size - request.offset
         if request.length < 0 and request.size < 0:
-            raise OptionError(f"out= needs the size of every request; {request.url!r} has none", url=request.url)
+            raise OptionError(
+                f"out= needs the size of every request; {request.url!r} has none", url=request.url
+            )
         spans.append((at, at + length))
         at += length
     if at > out.nbytes:
@@ -175,15 +203,17 @@ def batch_spans(requests: Sequence[ReadRequest], out: memoryview) -> list[tuple[
     return spans
 
 
-def _lay_out(results: ReadIterator, spans: list[tuple[int, int]], out: memoryview) -> list[ReadResult]:
-    flat, placed = out.cast("B"), []
-    for result in results:
-        if result.data is not None:
-            start, end = spans[result.position]
-            flat[start:end] = result.data
-            result = result._replace(data=flat[start:end])
-        placed.append(result)
-    return placed
+def _lay_out(results: ReadIterator, spans: list[tuple[int, int]], out: memoryview) -> Results:
+    flat = out.cast("B")
+
+    def laid(result: ReadResult) -> ReadResult:
+        if result.data is None:
+            return result
+        start, end = spans[result.position]
+        flat[start:end] = result.data
+        return result._replace(data=flat[start:end])
+
+    return [laid(result) for result in results]
 
 
 class _RangeReader(io.RawIOBase):
