@@ -72,7 +72,8 @@ class FileIndex:
             BackendIOError: the index cannot be written; ``errno`` says why, and nothing is left behind.
         """
         if resolve is None:
-            from datapipes.backends.registry import backend_for  # the stores are imported where one lists
+            # The stores are imported only where one lists.
+            from datapipes.backends.registry import backend_for  # noqa: PLC0415
 
             resolve = backend_for
         listing = Listing(urls, recursive=recursive, masks=masks, sizes=sizes, resolve=resolve)
@@ -210,7 +211,7 @@ class FileIndex:
         if isinstance(ids, slice):
             ids = range(mapping.count)[ids]
         if isinstance(ids, range) and (ids.step == 1 or not ids):
-            rows = ids if ids else range(0)
+            rows = ids or range(0)
             if rows and not 0 <= rows[0] <= rows[-1] < mapping.count:
                 raise IndexError(f"rows {rows[0]} to {rows[-1]} of an index of {mapping.count} names")
             return mapping, rows
@@ -234,6 +235,7 @@ def _reopen(path: str, fingerprint: str) -> FileIndex:
 def _place(path: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
     if path is not None:
         return path
-    from datapipes.jobs import Job  # jobs.py knows indexes, and an index knows jobs only when it has no place
+    # jobs.py knows indexes; an index needs to know jobs only where it is given no place.
+    from datapipes.jobs import Job  # noqa: PLC0415
 
     return Job.current().path / f"index-{uuid.uuid4().hex}"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,7 +112,7 @@ class _Writer:
         self._count = 0
         self._fingerprint = Fingerprint()
 
-    def __enter__(self) -> _Writer:
+    def __enter__(self) -> Self:
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self._fd = os.open(self._partial, flags, 0o666)
@@ -221,7 +221,7 @@ def _encode(urls: Sequence[str]) -> bytes:
     try:
         encoded = ("\0".join(urls) + "\0").encode("utf-8", "surrogateescape")
     except TypeError:
-        wrong = next(url for url in urls if not isinstance(url, str))
+        wrong: Any = next(url for url in urls if type(url) is not str)
         raise UrlError(f"a URL is a str, not {type(wrong).__name__}: {wrong!r}", operation="index") from None
     except UnicodeEncodeError as error:
         text = error.object[max(0, error.start - 40) : error.end]
@@ -234,8 +234,11 @@ def _encode(urls: Sequence[str]) -> bytes:
 
 def _common_root(urls: Sequence[str]) -> str:
     """What all the names begin with, up to a slash."""
-    head, slash, _ = os.path.commonprefix([min(urls), max(urls)]).rpartition("/")
-    return head + slash
+    least, most = min(urls), max(urls)  # what these two have in common lies in all between them
+    alike = next(
+        (i for i, pair in enumerate(zip(least, most, strict=False)) if pair[0] != pair[1]), len(least)
+    )
+    return least[: least.rfind("/", 0, alike) + 1]
 
 
 def _check_lengths(urls: Sequence[str], starts: NDArray[np.uint32]) -> None:

@@ -67,7 +67,7 @@ class Block(NamedTuple):
 class Description(NamedTuple):
     """What the end of the file says about the rest."""
 
-    count: int
+    names: int
     blocks: list[Block]
     source: str
     options: dict[str, Any]
@@ -85,7 +85,7 @@ class Fingerprint:
     def add(self, names: bytes, sizes: NDArray[np.int64]) -> None:
         """Full URLs, each ended by a NUL byte, and their sizes."""
         self._names.update(names)
-        self._sizes.update(np.ascontiguousarray(sizes, "<i8"))
+        self._sizes.update(np.ascontiguousarray(sizes, "<i8").data)
         self._count += len(sizes)
 
     def hexdigest(self) -> str:

@@ -45,7 +45,7 @@ class IndexMapping:
             self._map = mmap.mmap(fd, self._bytes, access=mmap.ACCESS_READ)
         finally:
             os.close(fd)
-        self.count = self.description.count
+        self.count = self.description.names
         self._view = memoryview(self._map)
         self._words = np.frombuffer(self._map, "<u4", self._bytes // 4)
         blocks = self.description.blocks
@@ -92,7 +92,7 @@ class IndexMapping:
         if not len(rows):
             return np.empty(0, np.int64)
         blocks, within = rows >> BLOCK_SHIFT, rows & (BLOCK_NAMES - 1)
-        sizes = self._words[self._sizes_at[blocks] + within].astype(np.int64)
+        sizes: NDArray[np.int64] = self._words[self._sizes_at[blocks] + within].astype(np.int64)
         high_at = self._high_at[blocks]
         wide = high_at >= 0
         sizes[~wide & (sizes == UNKNOWN_U32)] = UNKNOWN_SIZE

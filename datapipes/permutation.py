@@ -18,9 +18,11 @@ The order is part of what saved states mean: it must stay the same in every vers
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import operator
+import sys
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,7 @@ MAX_LENGTH = 1 << 62
 
 _ROUNDS = 8
 _TABLE_LENGTH = 1 << 14
+_UPPER = 1 if sys.byteorder == "little" else 0
 _BLOCK = 1 << 13  # positions worked on at once: the temporaries stay in the processor's second-level cache
 
 
@@ -121,12 +124,18 @@ class _Scratch:
         self._hash = np.empty(length, np.uint32)
         self._shifted = np.empty(length, np.uint32)
         self._wide = np.empty(length, np.uint64)
+        self._upper = self._wide.view(np.uint32)[_UPPER::2]  # the upper halves of the products
 
     def add_hash(
         self, source: NDArray[np.uint32], keys: NDArray[np.uint32], target: NDArray[np.uint32], base: int
     ) -> None:
-        """``target = (target + hash of source) mod base``, in place; at most 2**31 as base."""
-        mixed, shifted, wide = (array[: len(source)] for array in (self._hash, self._shifted, self._wide))
+        """``target = (target + hash of source) mod base``, in place; ``base`` is at most 2**31.
+
+        The finaliser's last step is left out: it improves the lower bits, and the multiplication that brings
+        the hash below the base takes the upper ones.
+        """
+        count = len(source)
+        mixed, shifted, wide = self._hash[:count], self._shifted[:count], self._wide[:count]
         np.bitwise_xor(source, keys[0], out=mixed)
         np.right_shift(mixed, np.uint32(16), out=shifted)
         mixed ^= shifted
@@ -135,13 +144,8 @@ class _Scratch:
         np.right_shift(mixed, np.uint32(13), out=shifted)
         mixed ^= shifted
         mixed *= np.uint32(0xC2B2AE35)
-        np.right_shift(mixed, np.uint32(16), out=shifted)
-        mixed ^= shifted
-        wide[:] = mixed
-        wide *= np.uint64(base)
-        wide >>= np.uint64(32)
-        shifted[:] = wide
-        target += shifted
+        np.multiply(mixed, np.uint64(base), out=wide)
+        target += self._upper[:count]
         # Below the base, the subtraction wraps round to something larger, and the minimum ignores it.
         np.subtract(target, np.uint32(base), out=shifted)
         np.minimum(target, shifted, out=target)
@@ -155,6 +159,7 @@ def _bases(n: int) -> tuple[int, int]:
     return high, -(-n // high)
 
 
+@functools.lru_cache(maxsize=8)  # walks make the permutation of an epoch anew for each of their blocks
 def _sorted_hashes(n: int, key: bytes) -> NDArray[np.int64]:
     """The positions in the order of their hashes: every permutation as likely as any other."""
     start, step = np.frombuffer(key[:16], "<u8").astype(np.uint64)
@@ -166,13 +171,12 @@ def _sorted_hashes(n: int, key: bytes) -> NDArray[np.int64]:
     value ^= value >> np.uint64(27)
     value *= np.uint64(0x94D049BB133111EB)
     value ^= value >> np.uint64(31)
-    return np.argsort(value, kind="stable").astype(np.int64)
+    order = np.argsort(value, kind="stable").astype(np.int64)
+    order.flags.writeable = False
+    return order
 
 
 def _integer(name: str, value: int) -> int:
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return operator.index(value)
-    except TypeError:
-        raise OptionError(f"{name} must be an integer, not {value!r}") from None
+    if value is True or value is False or not hasattr(value, "__index__"):
+        raise OptionError(f"{name} must be an integer, not {value!r}")
+    return operator.index(value)

@@ -107,7 +107,7 @@ def normalize_path(path: str, url: str) -> str:
     """A decoded ``path`` of a file store with ``//``, ``.`` and ``..`` resolved by the text alone.
 
     A leading ``/`` is kept, and one trailing ``/`` (also for a last ``.`` or ``..``), because it asks for a
-    directory. A ``..`` that leads above the root or out of the container raises UrlError, which names ``url``.
+    directory. A ``..`` that leads above the root or out of the container raises UrlError, naming ``url``.
     """
     if "//" not in path and "/." not in path and not path.startswith("."):
         return path
