@@ -1,0 +1,71 @@
+"""What every test gets: a job directory of its own run, Hypothesis profiles, and a look into the engine."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# derandomize: a gate gives the same answer twice. The blob printed with a failure replays it anywhere.
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True, max_examples=100)
+settings.register_profile("dev", deadline=None, print_blob=True, max_examples=100)
+settings.register_profile(
+    "nightly", deadline=None, print_blob=True, max_examples=2000, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+
+LIVE = ("files_open", "buffers_live", "readers_live", "listings_live")
+"""Counters of a session that are zero whenever nobody reads or lists."""
+
+FOREIGN = ("RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS", "DATAPIPES_DAOS_ROOT", "DATAPIPES_LIBDFS_DIR")
+"""Variables of the surroundings that would change what a test sees."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def job_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the run shares between processes lies in pytest's own folder, not among the machine's jobs."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in FOREIGN:
+            patch.delenv(name, raising=False)
+        patch.setenv("DATAPIPES_JOB_DIR", str(tmp_path_factory.mktemp("jobs")))
+        yield
+
+
+@pytest.fixture
+def daos_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The root of the embedded container: ``daos://tank/train/x`` is ``daos_root / "tank/train/x"``."""
+    root = tmp_path / "daos"
+    (root / "tank/train").mkdir(parents=True)
+    monkeypatch.setenv("DATAPIPES_DAOS_ROOT", str(root))
+    return root
+
+
+@pytest.fixture(autouse=True)
+def engine_left_empty() -> Iterator[None]:
+    """After each test no session holds a file, a buffer, a reader or a listing."""
+    yield
+    engine = sys.modules.get("datapipes._dfs")
+    if engine is None or not _held(engine):
+        return
+    gc.collect()  # what a test dropped in a cycle, or kept in a traceback
+    held = _held(engine)
+    assert not held, f"the engine still holds {held}: close or drop what was read with"
+
+
+def _held(engine: Any) -> dict[str, int]:
+    held: dict[str, int] = {}
+    for thing in gc.get_objects():
+        if type(thing) is engine.Session and thing.pid == os.getpid():
+            try:
+                stats = thing.stats()
+            except (OSError, ValueError, RuntimeError):  # closed
+                continue
+            for name in LIVE:
+                held[name] = held.get(name, 0) + stats.get(name, 0)
+    return {name: number for name, number in held.items() if number}
