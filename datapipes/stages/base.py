@@ -95,6 +95,11 @@ class EpochClock:
         check_count("epoch", epoch, least=0)
         self._set = epoch
 
+    def keep(self) -> None:
+        """The epoch that runs comes next once more, unless another was set."""
+        if self._set is None:
+            self._set = self._last
+
     def started(self, epoch: int) -> None:
         self._last, self._set = epoch, None
 
@@ -173,13 +178,18 @@ class Stage(ABC, Generic[T_co]):
             state: State = run.state()
             return state
         interrupted = self._interrupted
-        return (
-            self._state_at_start(self._clock.upcoming()) if interrupted is None else fresh_copy(interrupted)
-        )
+        if interrupted is not None:
+            return dict(fresh_copy(interrupted))
+        return self._state_at_start(self._clock.upcoming())
 
     def set_epoch(self, epoch: int) -> None:
         """The next ``reset(None)`` starts this epoch; the ones after it count on."""
         self._clock.set(epoch)
+
+    def keep_epoch(self) -> None:
+        """The next ``reset(None)`` starts the present epoch once more, unless ``set_epoch`` was called since:
+        for executors that reset a stage and then ask it for nothing."""
+        self._clock.keep()
 
     def close(self) -> None:
         """End the iteration and free what it holds; ``__next__`` then raises StopIteration until ``reset``.
@@ -209,7 +219,7 @@ class Stage(ABC, Generic[T_co]):
                 self._run, self._interrupted = None, state
 
     def _epoch_of(self, state: State) -> int:
-        """The epoch that ``state`` resumes; StateError unless it is a whole state of this kind and version."""
+        """The epoch that ``state`` resumes; StateError unless it is a state of this kind and version."""
         check_kind(state, self.KIND, self.VERSION)
         finished = state.get(FINISHED_KEY)
         if not isinstance(finished, bool):

@@ -101,7 +101,7 @@ class IndexFeed:
     """Requests over an order of an index, from the cursor's position on, with sizes."""
 
     def __init__(self, order: Order, cursor: Cursor, stores: Stores, *, window: int | None) -> None:
-        """window: how far beyond the first gap requests may go, in items; None where results come in order."""
+        """window: how far beyond the first gap requests may go, in items; None: results come in order."""
         self._order = order
         self._cursor = cursor
         self._stores = stores
@@ -155,7 +155,9 @@ class IndexFeed:
             self._sizes = order.index.sizes_of(rows).tolist()
         return bool(self._urls)
 
-    def state(self, position: int, *, finished: bool) -> State:
+    def state(self, position: int, *, finished: bool) -> State | None:
+        """What of the source a state needs where ``position`` comes next; None where another thread has gone
+        on meanwhile: ask again with the new position."""
         copy: State = fresh_copy(self._order.identity)
         return copy
 

@@ -102,7 +102,7 @@ class IndexedStage(Stage[Any]):
 
 
 def start_position(state: State, own: State, order: Order) -> int:
-    """Where ``state`` goes on in ``order``; StateError where it differs from ``own``, or lies beyond the end."""
+    """Where ``state`` goes on in ``order``; StateError where it differs from ``own`` or has no such item."""
     changeable = {FINGERPRINT_KEY, COUNT_KEY} if order.relisted and state[FINISHED_KEY] else set[str]()
     match_identity(state, own, except_for=changeable)
     position = stored_count(state, POSITION_KEY, most=order.length if not state[FINISHED_KEY] else None)

@@ -29,6 +29,7 @@ from datapipes.stages.state import (
     VERSION_KEY,
     State,
     check_count,
+    fresh_copy,
     stored_count,
 )
 
@@ -197,14 +198,11 @@ class LoadFiles(Stage[Any]):
         return list(ahead)
 
     def _state_at_start(self, epoch: int) -> State:
-        source = self.source
-        cursor = Cursor(0, [])
-        if isinstance(source, IndexedStage):
-            saved = IndexFeed(source.order(epoch), cursor, Stores(self.resolve), window=None).state(
-                0, finished=False
-            )
+        if isinstance(self.source, IndexedStage):
+            saved = fresh_copy(self.source.order(epoch).identity)
         else:
-            saved = NameFeed(source, cursor, Stores(self.resolve), self._access, window=None).state_at_start()
+            feed = NameFeed(self.source, Cursor(0, []), Stores(self.resolve), self._access, window=None)
+            saved = feed.state_at_start()
         return {**self._header(epoch), POSITION_KEY: 0, FINISHED_KEY: False, AHEAD_KEY: [], SOURCE_KEY: saved}
 
     def _header(self, epoch: int) -> State:

@@ -52,7 +52,8 @@ class NameFeed:
     KIND = "names"
     STATEFUL_KEY = "stateful_source"
     SNAPSHOT_KEY = "snapshot"
-    SKIP_KEY = "skip"
+    START_KEY = "snapshot_position"
+    SKIP_KEY = "names_since"
     DIGEST_KEY = "digest"
 
     def __init__(
@@ -80,18 +81,18 @@ class NameFeed:
     def open(self, saved: Any, *, finished: bool) -> None:
         """Start the source, or take it to where ``saved`` (from :meth:`state`) was taken."""
         if saved is not None:
-            match_identity(saved, {VERSION_KEY: 1, KIND_KEY: self.KIND, self.STATEFUL_KEY: self._stateful})
+            self._check(saved, finished=finished)
         if not self._access.lock.acquire(timeout=SOURCE_WAIT_S):
             raise StoreTimeoutError(
-                f"the source {type(self._source).__name__} has not returned from next() for {SOURCE_WAIT_S:.0f} s: "
-                "it cannot be reset",
+                f"the source ({type(self._source).__name__}) has not returned from next() "
+                f"for {SOURCE_WAIT_S:.0f} s: it cannot be reset",
                 operation="reset",
             )
         try:
             snapshot = None if saved is None else saved.get(self.SNAPSHOT_KEY)
             if self._stateful:
                 self._names = self._source
-                self._source.reset(fresh_copy(snapshot))
+                self._reset_source(saved, snapshot)
                 self._restart = fresh_copy(self._source.get_state())
                 self._wrap = finished
             else:
@@ -101,25 +102,46 @@ class NameFeed:
         finally:
             self._access.lock.release()
 
+    def _check(self, saved: State, *, finished: bool) -> None:
+        """Raise StateError for what can be seen to be wrong before the source is touched."""
+        match_identity(saved, {VERSION_KEY: 1, KIND_KEY: self.KIND, self.STATEFUL_KEY: self._stateful})
+        start, skip = stored_count(saved, self.START_KEY), stored_count(saved, self.SKIP_KEY)
+        if not finished and start + skip != self._cursor.position:
+            raise StateError(
+                f"the state is damaged: its position is {self._cursor.position}, its source's {start} + {skip}"
+            )
+        if self._stateful and not isinstance(saved.get(self.SNAPSHOT_KEY), dict):
+            raise StateError(f"the state is damaged: its {self.SNAPSHOT_KEY!r} is no state of a source")
+
+    def _reset_source(self, saved: State | None, snapshot: Any) -> None:
+        try:
+            self._source.reset(fresh_copy(snapshot))
+        except (AssertionError, AttributeError, KeyError, IndexError, TypeError) as error:
+            if saved is None:
+                raise
+            raise StateError(
+                f"the source ({type(self._source).__name__}) cannot take up its part of the state "
+                f"({type(error).__name__}: {error}). Resume with the pipeline that made it"
+            ) from error
+
     def _iterator(self) -> Iterator[Any]:
         names = iter(self._source)
         if names is self._source and self._access.pulled and not hasattr(names, "reset"):
             raise OptionError(
-                f"the source is an iterator ({type(names).__name__}), which can be walked only once, and a second "
-                "pass was asked for; give a list, a pipe, a stage or a node"
+                f"the source is an iterator ({type(names).__name__}), which can be walked only once, "
+                "and a second pass was asked for; give a list, a pipe, a stage or a node"
             )
         return names
 
     def _replay(self, saved: State, snapshot: Any) -> None:
-        skip = stored_count(saved, self.SKIP_KEY, most=self._cursor.position)
-        self._restart, self._restart_at = snapshot, self._cursor.position - skip
-        left = skip
+        self._restart, self._restart_at = fresh_copy(snapshot), saved[self.START_KEY]
+        left = skip = saved[self.SKIP_KEY]
         while left:
             names = [_url_and_size(item, 0)[0] for item in itertools.islice(self._names, min(left, BLOCK))]
             if not names:
                 raise StateError(
-                    f"the state belongs to other data: the source ended {left} names before the state's position "
-                    f"{self._cursor.position}. Resume over the same names, or start the epoch anew"
+                    f"the state belongs to other data: the source ended {left} names before the state's "
+                    f"position {self._cursor.position}. Resume over the same names, or start the epoch anew"
                 )
             self._crc = _digest(names, self._crc)
             left -= len(names)
@@ -161,10 +183,7 @@ class NameFeed:
             with self._access.lock:
                 if self._closed:
                     return None
-                if (
-                    self._stateful
-                    and position - (self._marks[-1][0] if self._marks else self._restart_at) >= STRIDE
-                ):
+                if self._stateful and position - self._marked_at() >= STRIDE:
                     self._marks.append((position, fresh_copy(self._source.get_state())))
                 self._access.pulled = True
                 item = next(self._names, _END)
@@ -186,6 +205,10 @@ class NameFeed:
             if position not in self._done:
                 return named
 
+    def _marked_at(self) -> int:
+        """Position of the latest snapshot."""
+        return self._marks[-1][0] if self._marks else self._restart_at
+
     def _fold(self, position: int) -> None:
         """Digest the names before ``position``, and forget them."""
         with self._fold_lock:
@@ -199,12 +222,15 @@ class NameFeed:
                 self._crc = _digest([self._trail.popleft() for _ in range(stop - self._folded)], self._crc)
                 self._folded = stop
 
-    def state(self, position: int, *, finished: bool) -> State:
+    def state(self, position: int, *, finished: bool) -> State | None:
         if finished:
-            return self._described(self._end)
+            return self._described(fresh_copy(self._end))
         self._fold(position)
         with self._fold_lock:
-            return self._described(fresh_copy(self._restart), self._folded - self._restart_at, self._crc)
+            if self._folded > position:  # another thread has gone on since ``position`` was read
+                return None
+            skip = self._folded - self._restart_at
+            return self._described(fresh_copy(self._restart), self._restart_at, skip, self._crc)
 
     def state_at_start(self) -> State:
         """The state before the source was first asked for anything."""
@@ -216,12 +242,13 @@ class NameFeed:
         snapshot = getattr(self._source, "state_dict", self._source.get_state)()
         return self._described(fresh_copy(snapshot))
 
-    def _described(self, snapshot: Any, skip: int = 0, crc: int = 0) -> State:
+    def _described(self, snapshot: Any, start: int = 0, skip: int = 0, crc: int = 0) -> State:
         return {
             VERSION_KEY: 1,
             KIND_KEY: self.KIND,
             self.STATEFUL_KEY: self._stateful,
             self.SNAPSHOT_KEY: snapshot,
+            self.START_KEY: start,
             self.SKIP_KEY: skip,
             self.DIGEST_KEY: f"{crc:08x}",
         }

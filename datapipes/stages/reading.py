@@ -137,14 +137,17 @@ class Reading:
         return True
 
     def state(self) -> State:
-        finished = self._finished
-        position, ahead = self.cursor.snapshot()
+        source = None
+        while source is None:
+            finished = self._finished
+            position, ahead = self.cursor.snapshot()
+            source = self._feed.state(position, finished=finished)
         return {
             **self._header,
             POSITION_KEY: position,
             FINISHED_KEY: finished,
             AHEAD_KEY: ahead,
-            SOURCE_KEY: self._feed.state(position, finished=finished),
+            SOURCE_KEY: source,
         }
 
     def close(self) -> None:

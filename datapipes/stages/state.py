@@ -58,8 +58,8 @@ def check_kind(state: Any, kind: str, version: int) -> None:
         )
     if state[VERSION_KEY] != version:
         raise StateError(
-            f"the state of {kind} is of version {state[VERSION_KEY]!r}, and this release reads version {version}. "
-            "Resume it with the release that made it, or start the epoch anew"
+            f"the state of {kind} is of version {state[VERSION_KEY]!r}, and this release reads version "
+            f"{version}. Resume it with the release that made it, or start the epoch anew"
         )
 
 
@@ -74,7 +74,9 @@ def stored_count(state: State, key: str, *, most: int | None = None) -> int:
 
 
 _REASONS = {
-    FINGERPRINT_KEY: "the state belongs to other data: the names (or sizes, or their order) are not the same. "
+    FINGERPRINT_KEY: "the state belongs to other data: names, sizes or their order are not the same. "
+    "Resume over the same files, or start the epoch anew",
+    "count": "the state belongs to other data: another number of files. "
     "Resume over the same files, or start the epoch anew",
     "seed": "the state belongs to another order. Resume with the same seed",
     "rank": "the state belongs to another rank. Give each rank the state it saved",

@@ -1,0 +1,425 @@
+"""``StageContract``: what every stage promises, as a class of tests to inherit from.
+
+A subclass says how to make the stage and what it yields; pytest collects the rest::
+
+    class TestTakeEvery(StageContract):
+        stage_type = TakeEvery
+
+        def make(self):
+            return TakeEvery(range(100), step=3)
+
+        def expected(self, epoch):
+            return list(range(0, 100, 3))
+
+Stages that read payload inherit from ``datapipes.testing.loading_contract.LoadingContract`` on top.
+"""
+
+from __future__ import annotations
+
+import copy
+import gc
+import json
+import pickle
+import threading
+import weakref
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
+
+import pytest
+
+from datapipes.errors import OptionError, StateError
+from datapipes.stages.base import EPOCH_KEY, FINISHED_KEY, KIND_KEY, POSITION_KEY, VERSION_KEY, Stage, State
+
+__all__ = ["StageContract", "shape_of", "take"]
+
+
+class StageContract(ABC):
+    """Hooks first; every ``test_`` method is a promise of DESIGN's stage contract."""
+
+    stage_type: ClassVar[type[Stage[Any]]]
+
+    @abstractmethod
+    def make(self) -> Stage[Any]:
+        """A new stage, never used, over the same data at every call within one test; two items or more."""
+
+    @abstractmethod
+    def expected(self, epoch: int) -> list[Any]:
+        """The items of ``epoch`` in order, found without the stage under test."""
+
+    def others(self) -> Mapping[str, Stage[Any]]:
+        """Stages that must refuse a state of :meth:`make`, by what is different: data, seed, rank."""
+        return {}
+
+    def check_items(self, items: list[Any], expected: list[Any]) -> None:
+        """Overridden where items come in no certain order."""
+        assert items == expected
+
+    def start(self, state: State | None = None) -> Stage[Any]:
+        """A new stage, reset to ``state``."""
+        stage = self.make()
+        stage.reset(state)
+        return stage
+
+    # -- order and epochs ------------------------------------------------------------------------------
+
+    def test_type_made_is_type_claimed(self) -> None:
+        assert type(self.make()) is self.stage_type
+
+    def test_epochs_give_expected_items(self) -> None:
+        stage = self.make()
+        for epoch in range(3):
+            stage.reset()
+            self.check_items(list(stage), self.expected(epoch))
+
+    def test_iteration_without_reset_is_first_epoch(self) -> None:
+        stage = self.make()
+        assert iter(stage) is stage
+        self.check_items(list(stage), self.expected(0))
+
+    def test_end_stays_end_until_reset(self) -> None:
+        stage = self.start()
+        list(stage)
+        for _ in range(3):
+            with pytest.raises(StopIteration):
+                next(stage)
+
+    def test_reset_in_mid_epoch_starts_next_epoch(self) -> None:
+        stage = self.start()
+        next(stage)
+        stage.reset()
+        self.check_items(list(stage), self.expected(1))
+
+    def test_set_epoch_names_next_epoch_and_counting_goes_on(self) -> None:
+        stage = self.make()
+        stage.set_epoch(4)
+        for epoch in (4, 5):
+            stage.reset()
+            assert stage.get_state()[EPOCH_KEY] == epoch
+            self.check_items(list(stage), self.expected(epoch))
+        stage.set_epoch(2)
+        stage.reset()
+        self.check_items(list(stage), self.expected(2))
+
+    def test_set_epoch_in_mid_epoch_leaves_present_epoch_alone(self) -> None:
+        stage = self.start()
+        items = [next(stage)]
+        stage.set_epoch(7)
+        self.check_items(items + list(stage), self.expected(0))
+
+    def test_set_epoch_before_state_yields_to_state(self) -> None:
+        state = self.start().get_state()
+        stage = self.make()
+        stage.set_epoch(9)
+        stage.reset(state)
+        self.check_items(list(stage), self.expected(0))
+        stage.reset()
+        self.check_items(list(stage), self.expected(1))
+
+    @pytest.mark.parametrize("epoch", [-1, True, 1.0, "1", None])
+    def test_set_epoch_refuses_what_is_no_count(self, epoch: Any) -> None:
+        with pytest.raises(OptionError):
+            self.make().set_epoch(epoch)
+
+    # -- resume ----------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("epoch", [0, 1])
+    @pytest.mark.parametrize("through", ["json", "pickle"])
+    def test_restore_at_every_step_gives_the_rest(self, epoch: int, through: str) -> None:
+        travel: Callable[[State], State] = _through_json if through == "json" else _through_pickle
+        expected = self.expected(epoch)
+        stage = self.make()
+        stage.set_epoch(epoch)
+        stage.reset()
+        delivered: list[Any] = []
+        for step in range(len(expected) + 1):
+            resumed = self.start(travel(stage.get_state()))
+            self.check_items(delivered + list(resumed), expected)
+            resumed.close()
+            if step < len(expected):
+                delivered.append(next(stage))
+
+    def test_restore_of_a_restored_stage_gives_the_rest(self) -> None:
+        expected = self.expected(0)
+        stage, delivered = self.start(), []
+        for _ in range(len(expected)):
+            delivered.append(next(stage))
+            stage = self.start(_through_json(stage.get_state()))
+        self.check_items(delivered, expected)
+        assert list(stage) == []
+
+    def test_restore_into_a_stage_in_use_gives_the_rest(self) -> None:
+        stage = self.start()
+        first = [next(stage)]
+        state = stage.get_state()
+        for _ in range(2):
+            self.check_items(first + list(stage), self.expected(0))
+            stage.reset(state)
+
+    def test_epoch_after_a_restored_one_is_the_next(self) -> None:
+        stage = self.make()
+        stage.set_epoch(3)
+        stage.reset()
+        next(stage)
+        resumed = self.start(stage.get_state())
+        list(resumed)
+        resumed.reset()
+        self.check_items(list(resumed), self.expected(4))
+
+    def test_state_before_anything_is_the_start_of_the_epoch(self) -> None:
+        untouched = self.make()
+        state = untouched.get_state()
+        assert state == self.start().get_state()
+        self.check_items(list(self.start(state)), self.expected(0))
+        untouched.reset()  # asking for the state has started nothing
+        self.check_items(list(untouched), self.expected(0))
+        later = self.make()
+        later.set_epoch(2)
+        self.check_items(list(self.start(later.get_state())), self.expected(2))
+
+    def test_state_after_last_item_has_nothing_left_and_next_epoch_follows(self) -> None:
+        stage = self.start()
+        for _ in self.expected(0):
+            next(stage)
+        resumed = self.start(stage.get_state())
+        assert list(resumed) == []
+        resumed.reset()
+        self.check_items(list(resumed), self.expected(1))
+
+    def test_state_after_the_end_starts_next_epoch(self) -> None:
+        stage = self.start()
+        list(stage)
+        state = _through_json(stage.get_state())
+        self.check_items(list(self.start(state)), self.expected(1))
+        stage.reset(state)
+        self.check_items(list(stage), self.expected(1))
+
+    def test_state_between_epochs_starts_the_epoch(self) -> None:
+        stage = self.start()
+        list(stage)
+        stage.reset()
+        self.check_items(list(self.start(stage.get_state())), self.expected(1))
+
+    # -- the state itself ------------------------------------------------------------------------------
+
+    def test_state_keeps_its_structure_and_size(self) -> None:
+        stage = self.make()
+        first = stage.get_state()
+        for _ in range(2):
+            stage.reset()
+            for state in self._states(stage):
+                assert shape_of(state) == shape_of(first)
+                # Only numbers may have grown, by digits.
+                assert len(json.dumps(state)) <= len(json.dumps(first)) + self.state_growth
+
+    state_growth: ClassVar[int] = 64
+    """Bytes of JSON by which a state may be longer than the first one."""
+
+    def _states(self, stage: Stage[Any]) -> Iterator[State]:
+        yield stage.get_state()
+        for _ in stage:
+            yield stage.get_state()
+        yield stage.get_state()
+
+    def test_state_names_kind_and_version(self) -> None:
+        state = self.make().get_state()
+        assert state[KIND_KEY] == self.stage_type.KIND
+        assert state[VERSION_KEY] == self.stage_type.VERSION
+
+    def test_state_asked_twice_is_equal_and_moves_nothing(self) -> None:
+        stage, items = self.start(), []
+        for _ in self.expected(0):
+            assert stage.get_state() == stage.get_state()
+            items.append(next(stage))
+        self.check_items(items, self.expected(0))
+
+    def test_state_is_a_copy_of_its_own(self) -> None:
+        stage = self.start()
+        items = [next(stage)]
+        kept = copy.deepcopy(stage.get_state())
+        _spoil(stage.get_state())
+        assert stage.get_state() == kept
+        given = copy.deepcopy(kept)
+        resumed = self.start(given)
+        assert given == kept
+        _spoil(given)
+        assert resumed.get_state() == kept
+        self.check_items(items + list(resumed), self.expected(0))
+
+    def test_state_of_another_kind_or_version_is_refused(self) -> None:
+        state = self.make().get_state()
+        for change in ({KIND_KEY: "other"}, {VERSION_KEY: state[VERSION_KEY] + 1}, {VERSION_KEY: None}):
+            self._refused({**state, **change})
+
+    def test_state_of_other_data_seed_or_rank_is_refused(self) -> None:
+        for where in ("start", "middle", "end"):
+            stage = self.start()
+            if where != "start":
+                next(stage)
+            if where == "end":
+                list(stage)
+            for what, other in self.others().items():
+                with pytest.raises(StateError):
+                    other.reset(stage.get_state())
+                    pytest.fail(f"a state from the {where} of other {what} was taken up")
+
+    @pytest.mark.parametrize("garbage", [{}, [], (), "state", 5, 0, b"x", {"position": 3}])
+    def test_state_that_is_none_is_refused(self, garbage: Any) -> None:
+        self._refused(garbage)
+
+    def test_state_with_a_key_missing_is_refused(self) -> None:
+        stage = self.start()
+        next(stage)
+        state = stage.get_state()
+        for key in state:
+            self._refused({k: v for k, v in state.items() if k != key})
+
+    @pytest.mark.parametrize("value", [-1, "1", 1.5, True, None, 1 << 62])
+    @pytest.mark.parametrize("key", [POSITION_KEY, EPOCH_KEY])
+    def test_state_with_a_count_that_is_none_is_refused(self, key: str, value: Any) -> None:
+        if key == EPOCH_KEY and value == 1 << 62:
+            pytest.skip("any epoch is as good as another")
+        self._refused({**self.start().get_state(), key: value})
+
+    def _refused(self, state: Any) -> None:
+        stage = self.make()
+        with pytest.raises(StateError) as caught:
+            stage.reset(state)
+        assert len(str(caught.value)) > 20  # it says what is wrong
+        stage.reset()
+        self.check_items(list(stage), self.expected(0))  # and the stage is as good as new
+
+    def test_state_refused_in_use_ends_the_stage(self) -> None:
+        stage = self.start()
+        next(stage)
+        with pytest.raises(StateError):
+            stage.reset({})
+        assert list(stage) == []
+
+    # -- life cycle ------------------------------------------------------------------------------------
+
+    def test_close_ends_and_reset_opens_again(self) -> None:
+        stage = self.start()
+        items = [next(stage)]
+        stage.close()
+        stage.close()
+        with pytest.raises(StopIteration):
+            next(stage)
+        self.check_items(items + list(self.start(stage.get_state())), self.expected(0))
+        stage.reset()
+        self.check_items(list(stage), self.expected(1))
+
+    def test_close_of_an_unused_stage_changes_nothing(self) -> None:
+        stage = self.make()
+        stage.close()
+        stage.reset()
+        self.check_items(list(stage), self.expected(0))
+
+    @pytest.mark.parametrize("items", [0, 1, None])
+    def test_pickled_stage_is_a_new_one(self, items: int | None) -> None:
+        stage = self.make()
+        if items != 0:
+            take(stage, items)
+        for twin in (pickle.loads(pickle.dumps(stage)), copy.deepcopy(stage)):
+            self.check_items(list(twin), self.expected(0))
+
+    def test_dropped_stage_is_freed_at_once(self) -> None:
+        gc.collect()
+        gc.disable()
+        try:
+            stage = self.start()
+            next(stage)
+            gone = weakref.ref(stage)
+            del stage
+            assert gone() is None
+        finally:
+            gc.enable()
+
+    def test_stats_are_numbers(self) -> None:
+        stage = self.make()
+        for _ in range(2):
+            stats = stage.stats()
+            assert all(isinstance(k, str) and isinstance(v, (int, float)) for k, v in stats.items())
+            list(stage)
+
+    # -- threads ---------------------------------------------------------------------------------------
+
+    def test_state_from_another_thread_is_always_whole(self) -> None:
+        stage = self.start()
+        states: list[State] = []
+        done = threading.Event()
+
+        def watch() -> None:
+            while not done.is_set():
+                states.append(stage.get_state())
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        items = list(stage)
+        done.set()
+        watcher.join(30)
+        assert not watcher.is_alive()
+        self.check_items(items, self.expected(0))
+        for state in states[:: max(1, len(states) // 20)]:
+            rest = list(self.start(state))
+            if state[FINISHED_KEY]:
+                self.check_items(rest, self.expected(1))
+            elif self.ordered:
+                assert rest == items[len(items) - len(rest) :]
+                assert len(rest) == len(items) - state[POSITION_KEY]
+
+    ordered: ClassVar[bool] = True
+    """Do items come in one order, so that a state's position is the number of items before it?"""
+
+    def test_next_from_several_threads_gives_every_item_once(self) -> None:
+        stage = self.start()
+        taken: list[list[Any]] = [[] for _ in range(4)]
+
+        def drain(mine: list[Any]) -> None:
+            mine.extend(stage)
+
+        threads = [threading.Thread(target=drain, args=(mine,)) for mine in taken]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive()
+        assert Counter(map(repr, sum(taken, []))) == Counter(map(repr, self.expected(0)))
+
+
+def take(stage: Stage[Any], count: int | None) -> list[Any]:
+    """The next ``count`` items (None: all), or fewer at the end."""
+    items: list[Any] = []
+    while count is None or len(items) < count:
+        try:
+            items.append(next(stage))
+        except StopIteration:
+            break
+    return items
+
+
+def shape_of(value: Any) -> Any:
+    """Keys and types, nested; a list is its type, for what it holds comes and goes."""
+    if isinstance(value, dict):
+        return {key: shape_of(inner) for key, inner in value.items()}
+    return type(value).__name__
+
+
+def _spoil(value: Any) -> None:
+    if isinstance(value, dict):
+        for inner in value.values():
+            _spoil(inner)
+        value.clear()
+    elif isinstance(value, list):
+        value.append("spoilt")
+
+
+def _through_json(state: State) -> State:
+    copied: State = json.loads(json.dumps(state))
+    return copied
+
+
+def _through_pickle(state: State) -> State:
+    copied: State = pickle.loads(pickle.dumps(state))
+    return copied
