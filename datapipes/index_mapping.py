@@ -26,6 +26,7 @@ from datapipes.records import UNKNOWN_SIZE
 __all__ = ["BLOCK_SHIFT", "IndexMapping"]
 
 BLOCK_SHIFT = BLOCK_NAMES.bit_length() - 1
+_GATHERED = 1 << 13  # names gathered at once: what is copied stays in the processor's cache
 _HINT = "Build it with FileIndex.build(urls, path)"
 
 
@@ -47,6 +48,7 @@ class IndexMapping:
             os.close(fd)
         self.count = self.description.names
         self._view = memoryview(self._map)
+        self._octets = np.frombuffer(self._map, np.uint8)
         self._words = np.frombuffer(self._map, "<u4", self._bytes // 4)
         blocks = self.description.blocks
         names = np.minimum(BLOCK_NAMES, self.count - BLOCK_NAMES * np.arange(len(blocks)))
@@ -82,8 +84,8 @@ class IndexMapping:
         """The URLs of ``rows``."""
         self._check_length()
         urls: list[str] = []
-        for start in range(0, len(rows), BLOCK_NAMES):
-            urls += self._gather(rows[start : start + BLOCK_NAMES])
+        for start in range(0, len(rows), _GATHERED):
+            urls += self._gather(rows[start : start + _GATHERED])
         return urls
 
     def sizes(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -116,14 +118,26 @@ class IndexMapping:
         wrong = np.flatnonzero((low >= high) | (high > self._name_bytes[blocks]))
         if wrong.size:
             raise damaged(self._path, f"the place of row {int(rows[wrong[0]])} is wrong")
-        at = self._names_at[blocks]
-        pieces = map(self._map.__getitem__, map(slice, (at + low).tolist(), (at + high).tolist()))
-        text = b"".join(pieces).decode("utf-8", "surrogateescape")
+        text = self._take(self._names_at[blocks] + low, high - low).decode("utf-8", "surrogateescape")
         if self._one_root is not None:
             return self._split(text, len(rows), self._one_root)
         roots = self._roots
         names = self._split(text, len(rows), "")
         return [roots[block] + name for block, name in zip(blocks.tolist(), names, strict=True)]
+
+    def _take(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> bytes:
+        """The bytes of the file from each of ``starts`` on, back to back."""
+        width, total = int(lengths.max()), int(lengths.sum())
+        if width * len(lengths) <= 8 * total and int(starts.max()) + width <= self._bytes:
+            # Copy as many bytes for each name as for the longest, then drop the surplus: half the time.
+            everywhere = (self._bytes - width + 1,)
+            windows = np.ndarray(everywhere, np.dtype((np.void, width)), buffer=self._map, strides=(1,))
+            taken = windows[starts].view(np.uint8).reshape(len(starts), width)
+            return taken[np.arange(width) < lengths[:, np.newaxis]].tobytes()
+        ends = np.cumsum(lengths)
+        places = np.repeat(starts - ends + lengths, lengths)
+        places += np.arange(total)
+        return self._octets[places].tobytes()
 
     def _split(self, text: str, count: int, root: str) -> list[str]:
         """``root`` and each of the names in ``text``, which all end in a NUL character."""
