@@ -1,0 +1,107 @@
+#include "session.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "buffers.h"
+#include "io_delay.h"
+#include "pool.h"
+
+/* More than any one reader or listing asks for; those that do not get a thread at once wait for one. */
+#define MAX_THREADS 4096
+
+const struct dpx_io *dpx_io_find(const char *name)
+{
+	return strcmp(name, dpx_io_posix.name) == 0 ? &dpx_io_posix : NULL;
+}
+
+/* Mount what the spec says into session->io and session->mount. */
+static int mount_root(struct dpx_session *session, const struct dpx_session_spec *spec)
+{
+	void *mount;
+	int rc = spec->io->mount(spec->root, &mount);
+	if (rc)
+		return rc;
+	if (spec->open_delay_us == 0) {
+		session->io = *spec->io;
+		session->mount = mount;
+		return 0;
+	}
+	rc = dpx_io_delay_wrap(spec->io, mount, spec->open_delay_us, &session->io, &session->mount);
+	if (rc)
+		spec->io->unmount(mount);
+	return rc;
+}
+
+int dpx_session_open(const struct dpx_session_spec *spec, struct dpx_session **out, struct dpx_status *status)
+{
+	enum dpx_op op = DPX_OP_NONE;
+	struct dpx_session *session = calloc(1, sizeof(*session));
+	int rc = session ? 0 : ENOMEM;
+	if (!rc)
+		rc = dpx_pool_create(MAX_THREADS, &session->pool);
+	if (!rc)
+		rc = dpx_buffers_create(&session->buffers);
+	if (!rc) {
+		op = DPX_OP_MOUNT;
+		rc = mount_root(session, spec);
+	}
+	*status = (struct dpx_status){.err = rc, .op = rc ? op : DPX_OP_NONE};
+	if (rc) {
+		if (session) {
+			dpx_buffers_release(session->buffers);
+			dpx_pool_release(session->pool);
+		}
+		free(session);
+		return rc;
+	}
+	session->pid = getpid();
+	atomic_init(&session->refs, 1);
+	*out = session;
+	return 0;
+}
+
+struct dpx_session *dpx_session_retain(struct dpx_session *session)
+{
+	atomic_fetch_add_explicit(&session->refs, 1, memory_order_relaxed);
+	return session;
+}
+
+void dpx_session_release(struct dpx_session *session)
+{
+	if (!session || atomic_fetch_sub(&session->refs, 1) != 1)
+		return;
+	session->io.unmount(session->mount);
+	dpx_buffers_release(session->buffers);
+	dpx_pool_release(session->pool);
+	free(session);
+}
+
+int dpx_session_close(struct dpx_session *session, unsigned wait_ms)
+{
+	atomic_store(&session->closed, 1);
+	return dpx_pool_close(session->pool, wait_ms);
+}
+
+int dpx_session_check(const struct dpx_session *session)
+{
+	if (session->pid != getpid())
+		return ECHILD;
+	return atomic_load_explicit(&session->closed, memory_order_relaxed) ? EBADF : 0;
+}
+
+int dpx_session_open_file(struct dpx_session *session, const char *path, void **file)
+{
+	int rc = session->io.open(session->mount, path, file);
+	if (!rc)
+		atomic_fetch_add_explicit(&session->counters.files_open, 1, memory_order_relaxed);
+	return rc;
+}
+
+void dpx_session_close_file(struct dpx_session *session, void *file)
+{
+	session->io.close(file);
+	atomic_fetch_sub_explicit(&session->counters.files_open, 1, memory_order_relaxed);
+}
