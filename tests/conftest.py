@@ -23,7 +23,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.ge
 LIVE = ("files_open", "buffers_live", "readers_live", "listings_live")
 """Counters of a session that are zero whenever nobody reads or lists."""
 
-FOREIGN = ("RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS", "DATAPIPES_DAOS_ROOT", "DATAPIPES_LIBDFS_DIR")
+FOREIGN = ("RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS", "DATAPIPES_DAOS_ROOT")
 """Variables of the surroundings that would change what a test sees."""
 
 
