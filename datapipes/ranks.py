@@ -9,21 +9,22 @@ from __future__ import annotations
 import sys
 
 from datapipes.errors import OptionError
-from datapipes.jobs import launcher_rank
+from datapipes.launchers import launcher_rank
+from datapipes.stages.state import check_count
 
 __all__ = ["check_rank", "current_rank"]
 
 
 def check_rank(rank: int | None, world_size: int | None) -> None:
     """Raise OptionError unless both are None, or both are given and ``0 <= rank < world_size``."""
-    if (rank is None) != (world_size is None):
-        raise OptionError(f"rank={rank!r} and world_size={world_size!r}: give both, or neither")
-    if rank is None or world_size is None:
+    if rank is None and world_size is None:
         return
-    if not all(isinstance(number, int) and not isinstance(number, bool) for number in (rank, world_size)):
-        raise OptionError(f"rank={rank!r} and world_size={world_size!r} must be integers")
-    if not 0 <= rank < world_size:
-        raise OptionError(f"rank={rank} must be at least 0 and below world_size={world_size}")
+    if rank is None or world_size is None:
+        raise OptionError(f"rank={rank!r} and world_size={world_size!r}: give both, or neither")
+    check_count("world_size", world_size, least=1)
+    check_count("rank", rank, least=0)
+    if rank >= world_size:
+        raise OptionError(f"rank={rank} must be below world_size={world_size}")
 
 
 def current_rank(rank: int | None = None, world_size: int | None = None) -> tuple[int, int]:

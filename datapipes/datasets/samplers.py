@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sized
-from typing import Any, Literal, TypeVar, overload
+from collections.abc import Callable, Iterator, Sized
+from typing import Any, Final, TypeVar, overload
 
-import numpy as np
 from torch.utils.data import Sampler
 
-from datapipes.errors import OptionError, StateError
-from datapipes.permutation import Permutation
+from datapipes.datasets.rank_order import RankOrder, Uneven
+from datapipes.errors import OptionError
 from datapipes.ranks import check_rank, current_rank
+from datapipes.stages.state import (
+    EPOCH_KEY,
+    KIND_KEY,
+    POSITION_KEY,
+    VERSION_KEY,
+    check_count,
+    check_kind,
+    match_identity,
+    stored_count,
+)
 
 __all__ = ["ResumableSampler"]
 
 T_co = TypeVar("T_co", covariant=True)
-Uneven = Literal["keep", "pad", "drop"]
 
 BLOCK = 8192
 """Indices drawn at a time: numpy's cost per call vanishes, memory does not show."""
+
+VERSION: Final = 1
+KIND: Final = "resumable_sampler"
+SHAPE_KEY: Final = "shape"
 
 
 class ResumableSampler(Sampler[T_co]):
@@ -47,14 +59,6 @@ class ResumableSampler(Sampler[T_co]):
             samples from the start of the order, ``"drop"`` leaves the last ones out, so that ranks are equal.
         batch_size: yield lists of so many indices, the last one shorter unless ``drop_last``.
     """
-
-    VERSION = 1
-    VERSION_KEY = "version"
-    KIND_KEY = "kind"
-    KIND = "resumable_sampler"
-    EPOCH_KEY = "epoch"
-    POSITION_KEY = "position"
-    SHAPE_KEY = "shape"
 
     @overload
     def __init__(
@@ -96,113 +100,98 @@ class ResumableSampler(Sampler[T_co]):
     ) -> None:
         check_rank(rank, world_size)
         if isinstance(data_source, int):
-            _check_count("data_source", data_source, least=0)
+            check_count("data_source", data_source, least=0)
         elif not isinstance(data_source, Sized):
-            raise OptionError(f"data_source must be a dataset with a length, or a length, not {data_source!r}")
+            raise OptionError(
+                f"data_source must be a dataset with a length, or a length, not {data_source!r}"
+            )
         if uneven not in ("keep", "pad", "drop"):
             raise OptionError(f"uneven must be 'keep', 'pad' or 'drop', not {uneven!r}")
         if batch_size is not None:
-            _check_count("batch_size", batch_size, least=1)
+            check_count("batch_size", batch_size, least=1)
         elif drop_last:
-            raise OptionError("drop_last needs a batch_size: a DataLoader that batches has a drop_last of its own")
-        _check_count("seed", seed, least=0)
+            raise OptionError(
+                "drop_last needs a batch_size: a DataLoader that batches has a drop_last of its own"
+            )
+        check_count("seed", seed, least=0)
         self.data_source = data_source
         self.seed = seed
         self.shuffle = shuffle
         self.uneven: Uneven = uneven
         self.batch_size = batch_size
         self.drop_last = drop_last
-        self._rank = rank
-        self._world_size = world_size
-        self._next_epoch = 0
-        self._pending: tuple[int, int] | None = None  # epoch and position of a loaded state
-        self._walk: _Walk | None = None  # the latest iterator, whose position state_dict() tells
+        self._ranks = rank, world_size
+        self._course = _Course(self.order)
 
     def __iter__(self) -> Iterator[T_co]:
-        self._walk = _Walk(self)
-        return self._walk
+        return self._course.new_walk(self.batch_size, drop_last=self.drop_last)
 
     def __len__(self) -> int:
         """Samples (with ``batch_size``: batches) of this rank in one epoch."""
-        samples = len(_Order(self, epoch=0))
+        samples = self.order(0).length
         if self.batch_size is None:
             return samples
         return samples // self.batch_size if self.drop_last else -(-samples // self.batch_size)
 
+    def order(self, epoch: int) -> RankOrder:
+        """What this rank gets in ``epoch``."""
+        source = self.data_source
+        rank, world_size = current_rank(*self._ranks)
+        fingerprint = getattr(source, "fingerprint", None)
+        return RankOrder(
+            epoch=epoch,
+            samples=source if isinstance(source, int) else len(source),
+            fingerprint=fingerprint if isinstance(fingerprint, str) else None,
+            rank=rank,
+            world_size=world_size,
+            seed=self.seed if self.shuffle else None,
+            uneven=self.uneven,
+        )
+
     def set_epoch(self, epoch: int) -> None:
         """The next iteration is ``epoch``, and the ones after it count on; a loaded state goes first."""
-        _check_count("epoch", epoch, least=0)
-        self._next_epoch = epoch
+        check_count("epoch", epoch, least=0)
+        self._course.next_epoch = epoch
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the latest iteration, after what it returned last; small, JSON-able, a fresh copy."""
-        return (self._walk or _Walk(self)).state_dict()
+        return self._course.state()
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The next iteration goes on from ``state``. Raises StateError where it does not fit this sampler."""
-        self._pending = self._checked(state)
-        self._walk = None
-
-    def _checked(self, state: dict[str, Any]) -> tuple[int, int]:
-        if not isinstance(state, dict) or state.get(self.KIND_KEY) != self.KIND:
-            raise StateError(f"this is not the state of a ResumableSampler: {state!r:.200}")
-        if state.get(self.VERSION_KEY) != self.VERSION:
-            raise StateError(
-                f"the state is of version {state.get(self.VERSION_KEY)!r}, and this release reads version {self.VERSION}"
-            )
-        epoch, position = state.get(self.EPOCH_KEY), state.get(self.POSITION_KEY)
-        order = _Order(self, epoch=0)
-        saved, own = state.get(self.SHAPE_KEY), order.shape()
-        if not isinstance(saved, dict) or saved != own:
-            saved = saved if isinstance(saved, dict) else {}
-            other = ", ".join(f"{k}={saved.get(k)!r} (here {v!r})" for k, v in own.items() if saved.get(k) != v)
-            raise StateError(f"the state is of a sampler with other {other or 'fields'}: it cannot be resumed here")
-        if not isinstance(epoch, int) or not isinstance(position, int) or epoch < 0 or position < 0:
-            raise StateError(f"the state is damaged: epoch {epoch!r}, position {position!r}")
-        if position > order.longest():
-            raise StateError(f"the state is damaged: position {position} of an epoch of {order.longest()}")
-        return epoch, position
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The next iteration goes on from the state. Raises StateError where it does not fit this sampler."""
+        self._course.load(state_dict, None)
 
 
-class _Order:
-    """The samples of one rank in one epoch, by position."""
+class _Course:
+    """Which epoch comes next, and where the latest iteration is."""
 
-    def __init__(self, sampler: ResumableSampler[Any], epoch: int) -> None:
-        source = sampler.data_source
-        self.epoch = epoch
-        self.samples = source if isinstance(source, int) else len(source)
-        self.rank, self.world_size = current_rank(sampler._rank, sampler._world_size)
-        self._sampler = sampler
+    def __init__(self, order: Callable[[int], RankOrder]) -> None:
+        self.order = order
+        self.next_epoch = 0
+        self._loaded: tuple[int, int] | None = None  # epoch and position of a state, until it is taken up
+        self._walk: _Walk | None = None
 
-    def __len__(self) -> int:
-        whole, rest = divmod(self.samples, self.world_size)
-        return whole + {"keep": self.rank < rest, "pad": rest > 0, "drop": False}[self._sampler.uneven]
+    def new_walk(self, batch_size: int | None, *, drop_last: bool) -> _Walk:
+        self._walk = _Walk(self, batch_size, drop_last=drop_last)
+        return self._walk
 
-    def longest(self) -> int:
-        """The length on the rank that has most: what a state of another rank in step may hold."""
-        least = self.samples // self.world_size
-        return least if self._sampler.uneven == "drop" else -(-self.samples // self.world_size)
+    def upcoming(self) -> tuple[int, int]:
+        """Epoch and position of the next iteration."""
+        return self._loaded or (self.next_epoch, 0)
 
-    def shape(self) -> dict[str, Any]:
-        """What must be equal for a position to mean the same samples."""
-        sampler = self._sampler
-        fingerprint = getattr(sampler.data_source, "fingerprint", None)
-        return {
-            "samples": self.samples,
-            "fingerprint": fingerprint if isinstance(fingerprint, str) else None,
-            "seed": sampler.seed if sampler.shuffle else None,
-            "world_size": self.world_size,
-            "uneven": sampler.uneven,
-        }
+    def take(self) -> tuple[RankOrder, int]:
+        """Start an iteration: its order, and the position to start at."""
+        epoch, position = self.upcoming()
+        order = self.order(epoch)
+        self._loaded, self.next_epoch = None, epoch + 1
+        return order, position
 
-    def block(self, start: int, stop: int) -> list[int]:
-        """The samples at positions [start, stop)."""
-        positions = self.rank + self.world_size * np.arange(start, stop, dtype=np.int64)
-        if self._sampler.uneven == "pad":
-            positions %= max(self.samples, 1)
-        if self._sampler.shuffle:
-            positions = Permutation(self.samples, self._sampler.seed, self.epoch)(positions)
-        return positions.tolist()
+    def load(self, state: dict[str, Any], walk: _Walk | None) -> None:
+        self._loaded = _checked(state, self.order(0))
+        self._walk = walk
+
+    def state(self) -> dict[str, Any]:
+        return (self._walk or _Walk(self, None, drop_last=False)).state_dict()
 
 
 class _Walk(Iterator[Any]):
@@ -212,16 +201,17 @@ class _Walk(Iterator[Any]):
     each epoch and StatefulDataLoader up to three, of which one is used.
     """
 
-    def __init__(self, sampler: ResumableSampler[Any]) -> None:
-        self._sampler = sampler
-        self._order: _Order | None = None
-        self._shape: dict[str, Any] = {}
+    def __init__(self, course: _Course, batch_size: int | None, *, drop_last: bool) -> None:
+        self._course = course
+        self._batch_size = batch_size
+        self._drop_last = drop_last
+        self._order: RankOrder | None = None
         self._block: list[int] = []
         self._start = 0  # position of the block
         self._at = 0  # next item within the block
 
     def __next__(self) -> Any:
-        size = self._sampler.batch_size
+        size = self._batch_size
         if size is None:
             try:
                 index = self._block[self._at]
@@ -232,52 +222,48 @@ class _Walk(Iterator[Any]):
         batch = self._block[self._at : self._at + size]
         if len(batch) < size:
             batch = self._refill(size)[:size]
-            if len(batch) < size and self._sampler.drop_last:
+            if len(batch) < size and self._drop_last:
                 raise StopIteration
         self._at += len(batch)
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        cls, order = type(self._sampler), self._order
-        if order is None:
-            epoch, position = self._sampler._pending or (self._sampler._next_epoch, 0)
-            shape = _Order(self._sampler, epoch).shape()
+        if self._order is None:
+            epoch, position = self._course.upcoming()
+            order = self._course.order(epoch)
         else:
-            epoch, position, shape = order.epoch, self._start + self._at, dict(self._shape)
+            order, position = self._order, self._start + self._at
         return {
-            cls.VERSION_KEY: cls.VERSION,
-            cls.KIND_KEY: cls.KIND,
-            cls.EPOCH_KEY: epoch,
-            cls.POSITION_KEY: position,
-            cls.SHAPE_KEY: shape,
+            VERSION_KEY: VERSION,
+            KIND_KEY: KIND,
+            EPOCH_KEY: order.epoch,
+            POSITION_KEY: position,
+            SHAPE_KEY: order.shape(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """StatefulDataLoader loads the sampler first, then its iterator: the same state, taken up here."""
-        self._sampler._pending = self._sampler._checked(state)
-        self._sampler._walk = self
-        self._take_epoch()
+        self._course.load(state_dict, self)
+        self._take_up()
 
-    def _take_epoch(self) -> _Order:
-        sampler = self._sampler
-        epoch, position = sampler._pending or (sampler._next_epoch, 0)
-        order = _Order(sampler, epoch)
-        sampler._pending, sampler._next_epoch = None, epoch + 1
-        self._order, self._shape = order, order.shape()
-        self._block, self._start, self._at = [], position, 0
-        return order
+    def _take_up(self) -> RankOrder:
+        self._order, self._start = self._course.take()
+        self._block, self._at = [], 0
+        return self._order
 
     def _refill(self, least: int) -> list[int]:
         """The block from the present position on: ``least`` indices or more, fewer only at the end."""
-        order = self._order or self._take_epoch()
+        order = self._order or self._take_up()
         start = self._start + self._at
-        stop = min(start + max(least, BLOCK), len(order))
+        stop = min(start + max(least, BLOCK), order.length)
         if start >= stop:
             raise StopIteration
         self._block, self._start, self._at = order.block(start, stop), start, 0
         return self._block
 
 
-def _check_count(name: str, value: int, *, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise OptionError(f"{name} must be an integer of at least {least}, not {value!r}")
+def _checked(state: Any, order: RankOrder) -> tuple[int, int]:
+    """Epoch and position of ``state``; StateError unless it is of a sampler with the shape of ``order``."""
+    check_kind(state, KIND, VERSION)
+    match_identity(state.get(SHAPE_KEY) or {}, order.shape())
+    return stored_count(state, EPOCH_KEY), stored_count(state, POSITION_KEY, most=order.longest())

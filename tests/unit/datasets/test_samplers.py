@@ -16,6 +16,8 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset
 from datapipes.datasets.samplers import ResumableSampler
 from datapipes.errors import OptionError, StateError
 
+pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")  # torchdata's call
+
 N = 103
 
 
@@ -81,7 +83,7 @@ def test_ranks_share_the_samples_out(world_size: int, shuffle: bool) -> None:
     whole = list(ResumableSampler(N, shuffle=shuffle))
     for uneven in ("keep", "pad", "drop"):
         samplers = [
-            ResumableSampler(N, rank=rank, world_size=world_size, uneven=uneven, shuffle=shuffle)  # type: ignore[arg-type]
+            ResumableSampler(N, rank=rank, world_size=world_size, uneven=uneven, shuffle=shuffle)
             for rank in range(world_size)
         ]
         shares = [list(sampler) for sampler in samplers]
@@ -177,7 +179,7 @@ def test_state_wins_over_set_epoch_for_the_epoch_it_resumes() -> None:
 @pytest.mark.parametrize(
     ("other", "named"),
     [
-        ({"data_source": N + 1}, "samples"),
+        ({"data_source": N + 1}, "count"),
         ({"seed": 1}, "seed"),
         ({"world_size": 3}, "world_size"),
         ({"uneven": "pad"}, "uneven"),
@@ -292,7 +294,9 @@ def epochs_of(count: int) -> list[list[int]]:
 
 def items_of(batches: Iterable[Any]) -> Iterator[int]:
     for batch in batches:
-        yield from as_list(batch) if isinstance(batch, (list, torch.Tensor)) and batch_dim(batch) else [int(batch)]
+        yield from (
+            as_list(batch) if isinstance(batch, (list, torch.Tensor)) and batch_dim(batch) else [int(batch)]
+        )
 
 
 def batch_dim(batch: Any) -> int:

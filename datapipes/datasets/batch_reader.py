@@ -1,0 +1,106 @@
+"""Reading a batch of files at once, from one store or several, into memory of the caller's or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import accumulate, repeat
+from typing import Any
+
+import torch
+
+from datapipes.backends.base import Backend
+from datapipes.errors import OptionError
+from datapipes.records import WHOLE, ReadRequest
+from datapipes.stages.feeds import Stores, new_request
+
+__all__ = ["BatchReader", "flat_memory", "lay_out", "spans_of"]
+
+
+class BatchReader:
+    """Reads whole files by URL and size; holds no handles and travels by its options."""
+
+    def __init__(
+        self,
+        resolve: Callable[[str], Backend],
+        *,
+        max_in_flight: int,
+        timeout_s: float | None,
+        verify_size: bool,
+    ) -> None:
+        self._stores = Stores(resolve)
+        self._options: dict[str, Any] = {
+            "max_in_flight": max_in_flight,
+            "timeout_s": timeout_s,
+            "verify_size": verify_size,
+        }
+
+    def read(self, urls: list[str], sizes: list[int], out: memoryview | None = None) -> list[Any]:
+        """The content of each of ``urls`` (at least one), laid into ``out`` back to back where it is given.
+
+        ``sizes`` are in bytes, negative where unknown. Raises the error of the first file that failed.
+        """
+        if out is not None and min(sizes) >= 0:
+            _check_room(sizes, out)
+        requests = list(map(new_request, zip(urls, repeat(0), repeat(WHOLE), sizes, strict=False)))
+        beginning, backend = self._stores.locate(urls[0])
+        if all(map(str.startswith, urls, repeat(beginning))):
+            if out is None or min(sizes) >= 0:
+                return self._ask(backend, requests, out)
+            return lay_out(self._ask(backend, requests, None), out)
+        contents = self._read_mixed(requests)
+        return contents if out is None else lay_out(contents, out)
+
+    def _ask(self, backend: Backend, requests: list[ReadRequest], out: memoryview | None) -> list[Any]:
+        results = backend.read_batch(requests, out=out, **self._options)
+        for result in results:
+            if result[3] is not None:
+                raise result[3]
+        return [result[2] for result in results]
+
+    def _read_mixed(self, requests: list[ReadRequest]) -> list[Any]:
+        """Files of several stores: store by store, what is of one store at once."""
+        parts: dict[str, tuple[Backend, list[int]]] = {}
+        for position, request in enumerate(requests):
+            beginning, backend = self._stores.locate(request.url)
+            parts.setdefault(beginning, (backend, []))[1].append(position)
+        contents: list[Any] = [None] * len(requests)
+        for backend, positions in parts.values():
+            found = self._ask(backend, [requests[position] for position in positions], None)
+            for position, content in zip(positions, found, strict=True):
+                contents[position] = content
+        return contents
+
+
+def spans_of(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """(start, end) of parts of ``sizes`` that stand back to back."""
+    ends = list(accumulate(sizes))
+    return list(zip([0, *ends[:-1]], ends, strict=True)) if ends else []
+
+
+def flat_memory(out: Any) -> memoryview:
+    """The memory of a tensor or buffer as writable bytes; OptionError where it is not one piece."""
+    if isinstance(out, torch.Tensor):
+        if out.device.type != "cpu" or not out.is_contiguous():
+            raise OptionError(f"out must be a contiguous tensor on the CPU, not {out.device}, {out.stride()}")
+        return out.detach().reshape(-1).view(torch.uint8).numpy().data
+    view = memoryview(out)
+    if view.readonly or not view.c_contiguous:
+        raise OptionError("out must be a writable, C-contiguous buffer")
+    return view.cast("B")
+
+
+def lay_out(contents: list[Any], out: memoryview) -> list[Any]:
+    """Copy ``contents`` into ``out`` back to back; the views of their places."""
+    sizes = [len(content) for content in contents]
+    _check_room(sizes, out)
+    placed = []
+    for content, (start, end) in zip(contents, spans_of(sizes), strict=True):
+        out[start:end] = content
+        placed.append(out[start:end])
+    return placed
+
+
+def _check_room(sizes: list[int], out: memoryview) -> None:
+    needed = sum(sizes)
+    if needed > len(out):
+        raise OptionError(f"out holds {len(out)} bytes, and these {len(sizes)} files need {needed}")

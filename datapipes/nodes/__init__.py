@@ -1,0 +1,9 @@
+"""Our stages as nodes of ``torchdata.nodes`` (torchdata 0.11 or newer: the ``nodes`` extra)."""
+
+from datapipes.nodes.base import StageNode
+from datapipes.nodes.file_lister import FileLister
+from datapipes.nodes.file_loader import FileLoader
+from datapipes.nodes.file_sharder import FileSharder
+from datapipes.nodes.file_shuffler import FileShuffler
+
+__all__ = ["FileLister", "FileLoader", "FileSharder", "FileShuffler", "StageNode"]
