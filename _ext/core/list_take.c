@@ -1,12 +1,12 @@
 /* The consumer's side of a listing: walk the tree depth first and hand over what is ready. */
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 
 #include "list_tree.h"
+#include "monotonic.h"
 
 #define BLOCK_BYTES ((size_t)1 << 20) /* of path text; one longer path makes a block of its own */
-#define FILL_MS 3                     /* how long a block that is not full waits for more */
+#define FILL_NS INT64_C(3000000)      /* how long a block that is not full waits for more */
 
 enum step {
 	STEP_ON,
@@ -15,26 +15,6 @@ enum step {
 	STEP_END,
 	STEP_FAILED,
 };
-
-void dpx_list_deadline(struct timespec *at, unsigned ms)
-{
-#ifdef __APPLE__
-	clock_gettime(CLOCK_REALTIME, at);
-#else
-	clock_gettime(CLOCK_MONOTONIC, at);
-#endif
-	at->tv_sec += ms / 1000;
-	at->tv_nsec += (long)(ms % 1000) * 1000000;
-	if (at->tv_nsec >= 1000000000) {
-		at->tv_sec++;
-		at->tv_nsec -= 1000000000;
-	}
-}
-
-static int is_before(const struct timespec *a, const struct timespec *b)
-{
-	return a->tv_sec != b->tv_sec ? a->tv_sec < b->tv_sec : a->tv_nsec < b->tv_nsec;
-}
 
 static int is_full(const struct dpx_listing *listing)
 {
@@ -191,11 +171,11 @@ static enum step take_step(struct dpx_listing *listing)
 	return enter(listing, node);
 }
 
-/* With the lock held: wait for the current node, or for a full block, until `until` at most. */
-static void wait_for(struct dpx_listing *listing, const struct timespec *until)
+/* With the lock held: wait for the current node, or for a full block. */
+static void wait_until(struct dpx_listing *listing, int64_t moment)
 {
 	listing->waiting = listing->entry_count ? WAIT_FILL : WAIT_CURRENT;
-	pthread_cond_timedwait(&listing->ready, &listing->lock, until);
+	dpx_cond_wait_until(&listing->ready, &listing->lock, moment);
 	listing->waiting = WAIT_NONE;
 }
 
@@ -221,9 +201,8 @@ static enum step start_runner(struct dpx_listing *listing, int must)
 /* Steps until the block is full, the end, an error, or the time is up. */
 static enum step take_steps(struct dpx_listing *listing, unsigned wait_ms)
 {
-	struct timespec until, fill, now;
+	int64_t until = dpx_now_ns() + wait_ms * INT64_C(1000000);
 	int filling = 0;
-	dpx_list_deadline(&until, wait_ms);
 	for (;;) {
 		if (dpx_list_stopped(listing))
 			return STEP_END;
@@ -234,15 +213,15 @@ static enum step take_steps(struct dpx_listing *listing, unsigned wait_ms)
 			continue;
 		if (step != STEP_WAIT)
 			return step;
+		int64_t now = dpx_now_ns();
 		if (!filling && listing->entry_count) {
-			dpx_list_deadline(&fill, FILL_MS);
 			filling = 1;
+			if (now + FILL_NS < until)
+				until = now + FILL_NS;
 		}
-		const struct timespec *end = filling && is_before(&fill, &until) ? &fill : &until;
-		dpx_list_deadline(&now, 0);
-		if (!is_before(&now, end))
+		if (now >= until)
 			return STEP_WAIT;
-		wait_for(listing, end);
+		wait_until(listing, until);
 	}
 }
 

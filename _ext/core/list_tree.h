@@ -136,7 +136,4 @@ int dpx_listing_kick(struct dpx_listing *listing);
 /* Something of `node` is done, and `entries` more may be handed over. */
 void dpx_listing_notify(struct dpx_listing *listing, const struct dir_node *node, size_t entries);
 
-/* list_take.c: now and so many milliseconds, on the clock of listing.ready */
-void dpx_list_deadline(struct timespec *at, unsigned ms);
-
 #endif

@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "list_tree.h"
+#include "monotonic.h"
 #include "pool.h"
 
 #define FILL_ENTRIES (DPX_LIST_BLOCK / 4)
@@ -91,7 +91,7 @@ static void run(void *arg)
 	struct dpx_listing *listing = arg;
 	struct list_work work;
 	pthread_mutex_lock(&listing->lock);
-	while (!dpx_list_stopped(listing) && listing->running <= listing->depth) {
+	while (!dpx_list_stopped(listing)) {
 		int taken = dpx_work_take(listing, &work);
 		if (taken < 0)
 			listing->starved = ENOMEM;
@@ -159,14 +159,12 @@ int dpx_listing_open(struct dpx_session *session, const struct dpx_list_options 
 	struct dpx_listing *listing = calloc(1, sizeof(*listing));
 	if (!listing)
 		return ENOMEM;
-	pthread_condattr_t attr;
-	pthread_condattr_init(&attr);
-#ifndef __APPLE__
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-#endif
-	pthread_mutex_init(&listing->lock, NULL);
-	pthread_cond_init(&listing->ready, &attr);
-	pthread_condattr_destroy(&attr);
+	rc = pthread_mutex_init(&listing->lock, NULL);
+	if (rc)
+		goto free_memory;
+	rc = dpx_cond_init(&listing->ready);
+	if (rc)
+		goto free_lock;
 	listing->refs = 1;
 	listing->session = dpx_session_retain(session);
 	listing->io = &session->io;
@@ -174,12 +172,16 @@ int dpx_listing_open(struct dpx_session *session, const struct dpx_list_options 
 	atomic_fetch_add(&session->counters.listings_live, 1);
 	atomic_fetch_add(&session->counters.lists, 1);
 	rc = copy_options(listing, options);
-	if (rc) {
+	if (rc)
 		listing_free(listing);
-		return rc;
-	}
-	*out = listing;
-	return 0;
+	else
+		*out = listing;
+	return rc;
+free_lock:
+	pthread_mutex_destroy(&listing->lock);
+free_memory:
+	free(listing);
+	return rc;
 }
 
 void dpx_listing_cancel(struct dpx_listing *listing)
@@ -194,11 +196,10 @@ void dpx_listing_close(struct dpx_listing *listing, unsigned wait_ms)
 {
 	if (!listing)
 		return;
-	struct timespec until;
-	dpx_list_deadline(&until, wait_ms);
+	int64_t until = dpx_now_ns() + wait_ms * INT64_C(1000000);
 	dpx_listing_cancel(listing);
 	pthread_mutex_lock(&listing->lock);
-	while (listing->running > 0 && pthread_cond_timedwait(&listing->ready, &listing->lock, &until) == 0)
+	while (listing->running > 0 && dpx_cond_wait_until(&listing->ready, &listing->lock, until) == 0)
 		;
 	unref_and_unlock(listing);
 }

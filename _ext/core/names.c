@@ -198,7 +198,7 @@ static void fill_keys(struct dpx_names *names)
 		int byte = 0;
 		for (; byte < 8 && at[byte]; byte++)
 			key = key << 8 | at[byte];
-		names->entries[i].key = byte < 8 ? key << (8 * (8 - byte)) : key;
+		names->entries[i].key = byte > 0 && byte < 8 ? key << (8 * (8 - byte)) : key;
 	}
 }
 
