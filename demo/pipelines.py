@@ -27,7 +27,7 @@ def decode(item: tuple[str, bytes]) -> tuple[str, torch.Tensor, int]:
 
 
 def as_pipe(url: str) -> IterDataPipe[Any]:
-    """List, shuffle, shard, load, decode, batch: for DataLoader, or with ``.resumable()`` for StatefulDataLoader."""
+    """For DataLoader as it is, for StatefulDataLoader with ``.resumable()`` after it."""
     return (
         IterableWrapper([url])
         .list_files_by_daos(masks="*.png")
