@@ -74,6 +74,8 @@ def parse_url(url: str) -> Url:
         raise UrlError("a URL cannot be empty", url=url, operation="parse")
     if "\0" in url:
         raise UrlError(f"{url!r} holds a NUL byte", url=url, operation="parse")
+    if not url.isascii():
+        _check_text(url)
     match = _SCHEME.match(url)
     if match is None:
         return Url("file", "", os.path.abspath(url) + ("/" if url.endswith("/") and url.strip("/") else ""))
@@ -93,6 +95,17 @@ def parse_url(url: str) -> Url:
         raise UrlError(f"{url!r} names no container; the form is {form}", url=url, operation="parse")
     path = names[parts] if len(names) > parts else ""
     return Url(scheme, "/".join(names[:parts]), unquote_name(path), options if separator else None)
+
+
+def _check_text(url: str) -> None:
+    try:
+        url.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise UrlError(
+            f"{url!r} holds half of a surrogate pair at position {error.start}, which no file name can hold",
+            url=url,
+            operation="parse",
+        ) from None
 
 
 def format_url(scheme: str, container: str, path: str, options: str | None = None) -> str:
