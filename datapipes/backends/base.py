@@ -196,6 +196,8 @@ def batch_spans(requests: Sequence[ReadRequest], out: memoryview) -> list[tuple[
             raise OptionError(
                 f"out= needs the size of every request; {request.url!r} has none", url=request.url
             )
+        if length < 0:
+            raise OptionError(f"the request starts beyond the end of {request.url!r}", url=request.url)
         spans.append((at, at + length))
         at += length
     if at > out.nbytes:

@@ -1,0 +1,332 @@
+"""A directory tree as a store, read by the native engine: what ``local`` and the embedded ``daos`` share."""
+
+from __future__ import annotations
+
+import errno
+import os
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, BinaryIO, NamedTuple, cast
+
+from datapipes import _dfs
+from datapipes.backends.base import (
+    DEFAULT_BUFFER_BYTES,
+    DEFAULT_IN_FLIGHT,
+    DEFAULT_TIMEOUT_S,
+    Backend,
+    ReadIterator,
+    Results,
+    batch_spans,
+    check_read_options,
+)
+from datapipes.backends.paths import path_in
+from datapipes.backends.reads import SerialReads
+from datapipes.backends.tree_writer import PART, TreeWriter
+from datapipes.errors import (
+    BackendIOError,
+    ContainerMissingError,
+    DatapipesError,
+    SizeMismatchError,
+    UrlError,
+    error_from_errno,
+)
+from datapipes.records import FileEntry, ReadRequest, ReadResult
+from datapipes.urls import format_url, quote_name
+
+__all__ = ["TreeBackend"]
+
+_HINTS = {
+    errno.ENOENT: "List its directory to see what is there; it may have been removed since it was listed",
+    errno.ENOTDIR: "A file stands where the URL has a directory",
+    errno.EISDIR: "List it, and read the files in it",
+    errno.EACCES: "Ask for the right to it, or run as a user who has it",
+    errno.EPERM: "Ask for the right to it, or run as a user who has it",
+    errno.ENODATA: "It was cut or replaced since its size was taken: list the files again",
+    errno.EFBIG: "It has grown since its size was taken: list the files again",
+    errno.EMFILE: "Raise the limit on open files (ulimit -n) or lower max_in_flight",
+    errno.ENFILE: "The machine's table of open files is full: lower max_in_flight",
+    errno.ENOSPC: "Free some space; nothing of the file was left behind",
+    errno.ETIMEDOUT: "Raise timeout_s if the store may be this slow",
+    errno.ENAMETOOLONG: "File systems take names of up to 255 bytes",
+}
+_NO_SUCH_PATH = "x" * 256
+"""A name that no file system takes: what the engine is asked for in place of a URL that names nothing."""
+
+
+_Block = list[tuple[str, int]]  # inside a back end, ``list`` is its method
+
+
+class _Opened(NamedTuple):
+    """A root as this process opened it."""
+
+    pid: int
+    root: str
+    identity: tuple[int, int]
+    session: _dfs.Session
+
+
+class _Refused(ReadRequest):
+    """A request whose URL is at fault: it takes its place among the others, and its error with it."""
+
+    reason: DatapipesError
+
+
+class TreeBackend(Backend):
+    """Files below one root directory, which a subclass names.
+
+    One engine session for each process, opened at first use and again where the root has become another.
+    """
+
+    open_delay_us = 0
+    _opened: _Opened | None = None
+
+    @property
+    @abstractmethod
+    def authority(self) -> str:
+        """The container's part of the URLs; ``""`` where the scheme has none."""
+
+    @abstractmethod
+    def root(self) -> str:
+        """The directory that is the container, as things stand now. May raise DatapipesError."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        state.pop("_opened", None)
+        return state
+
+    def list(
+        self, prefix: str, *, recursive: bool = True, start_after: str | None = None, sizes: bool = True
+    ) -> Iterator[FileEntry]:
+        path = self._path(prefix)
+        after = None if start_after is None else self._path(start_after)
+        return self._list(prefix, path, after, recursive=recursive, sizes=sizes)
+
+    def _list(
+        self, prefix: str, path: str, after: str | None, *, recursive: bool, sizes: bool
+    ) -> Iterator[FileEntry]:
+        make, beginning, asked = tuple.__new__, self._beginning(), path.rstrip("/")
+        session = self._session(prefix, "list")
+        try:
+            blocks = session.list(asked, recursive=recursive, start_after=after, sizes=sizes)
+        except OSError as error:
+            raise self._from_os(error, prefix, "list") from None
+        try:
+            for block in self._blocks(blocks, prefix):
+                for name, size in block:
+                    if name == asked and path != asked:
+                        raise self._failure(prefix, "list", errno.ENOTDIR)
+                    if PART in name and name.rpartition("/")[2].startswith(PART):
+                        continue  # a file being written
+                    if "%" in name or "?" in name or "#" in name:
+                        name = quote_name(name)  # noqa: PLW2901 - this loop runs a million times
+                    yield make(FileEntry, (beginning + name, size))
+        finally:
+            blocks.close()
+
+    def _blocks(self, blocks: _dfs.ListIterator, prefix: str) -> Iterator[_Block]:
+        try:
+            yield from blocks
+        except OSError as error:
+            failed = error.filename
+            inside = isinstance(failed, str) and failed.strip("/") != self._path(prefix).strip("/")
+            url = format_url(self.scheme, self.authority, self._absolute(failed)) if inside else prefix
+            raise self._from_os(error, url, "list") from None
+
+    def read_many(
+        self,
+        requests: Iterable[ReadRequest],
+        *,
+        max_in_flight: int = DEFAULT_IN_FLIGHT,
+        max_buffer_bytes: int = DEFAULT_BUFFER_BYTES,
+        ordered: bool = True,
+        timeout_s: float | None = DEFAULT_TIMEOUT_S,
+        verify_size: bool = False,
+    ) -> ReadIterator:
+        check_read_options(
+            max_in_flight=max_in_flight, max_buffer_bytes=max_buffer_bytes, timeout_s=timeout_s
+        )
+        try:
+            session = self._session(self._beginning(), "open")
+        except BackendIOError as error:
+            return SerialReads(requests, partial(self._unopened, cast("int", error.errno)))
+        return session.read_many(
+            self._translated(requests),
+            result=ReadResult,
+            error=self._item_error,
+            max_in_flight=max_in_flight,
+            max_buffer_bytes=max_buffer_bytes,
+            ordered=ordered,
+            timeout_s=timeout_s or 0.0,
+            verify_size=verify_size,
+        )
+
+    def read_batch(
+        self,
+        requests: Sequence[ReadRequest],
+        *,
+        out: memoryview | None = None,
+        max_in_flight: int = DEFAULT_IN_FLIGHT,
+        timeout_s: float | None = DEFAULT_TIMEOUT_S,
+        verify_size: bool = False,
+    ) -> Results:
+        check_read_options(max_in_flight=max_in_flight, timeout_s=timeout_s)
+        spans = None if out is None else batch_spans(requests, out)
+        try:
+            session = self._session(self._beginning(), "open")
+        except BackendIOError as error:
+            return list(SerialReads(requests, partial(self._unopened, cast("int", error.errno))))
+        return session.read_batch(
+            list(self._translated(requests)),
+            result=ReadResult,
+            error=self._item_error,
+            max_in_flight=max_in_flight,
+            out=out,
+            spans=spans,
+            timeout_s=timeout_s or 0.0,
+            verify_size=verify_size,
+        )
+
+    def _translated(self, requests: Iterable[ReadRequest]) -> Iterator[_dfs.Request]:
+        """Requests as the engine takes them. This runs once for every file read: what is plain is cut to its
+        path here, what has an escape, a dot or a slash too many is looked at with care."""
+        beginning = self._beginning()
+        n = len(beginning)
+        for request in requests:
+            url, offset, length, size = request
+            if (
+                url[:n] == beginning
+                and not ("%" in url or "?" in url or "#" in url or "\0" in url or "/." in url)
+                and url.isascii()
+                and "//" not in (path := url[n - 1 :])
+            ):
+                yield path[1:], offset, length, size, request
+            else:
+                yield self._careful(request)
+
+    def _careful(self, request: ReadRequest) -> _dfs.Request:
+        url, offset, length, size = request
+        try:
+            return self._path(url), offset, length, size, request
+        except UrlError as error:
+            refused = _Refused(*request)
+            refused.reason = error
+            return _NO_SUCH_PATH, 0, length, -1, refused
+
+    def _item_error(self, request: ReadRequest, operation: str, code: int) -> DatapipesError:
+        if isinstance(request, _Refused):
+            return request.reason
+        return self._failure(request.url, operation, code)
+
+    def _unopened(self, code: int, position: int, request: ReadRequest) -> ReadResult:
+        """The answer to every request where the container cannot be opened."""
+        try:
+            self._path(request.url)
+        except UrlError as error:
+            return ReadResult(position, request, None, error)
+        return ReadResult(position, request, None, self._failure(request.url, "open", code))
+
+    def stat(self, url: str) -> FileEntry:
+        path, session = self._path(url), self._session(url, "stat")
+        try:
+            kind, size, _ = session.stat(path.rstrip("/"))
+        except OSError as error:
+            raise self._from_os(error, url, "stat") from None
+        if kind == "dir":
+            raise self._failure(url, "stat", errno.EISDIR)
+        if path.endswith("/"):
+            raise self._failure(url, "stat", errno.ENOTDIR)
+        return FileEntry(format_url(self.scheme, self.authority, self._absolute(path)), size)
+
+    def write(self, url: str, data: bytes | bytearray | memoryview) -> None:
+        with TreeWriter(*self._target(url), partial(self._from_os, url=url, operation="write")) as file:
+            file.write(data)
+
+    def open_write(self, url: str) -> BinaryIO:
+        return cast(
+            "BinaryIO", TreeWriter(*self._target(url), partial(self._from_os, url=url, operation="write"))
+        )
+
+    def _target(self, url: str) -> tuple[str, _dfs.Session, str]:
+        path, session = self._path(url), self._session(url, "write")
+        if not path or path.endswith("/"):
+            raise self._failure(url, "write", errno.EISDIR)
+        return url, session, path
+
+    def remove(self, url: str) -> None:
+        path, session = self._path(url), self._session(url, "remove")
+        try:
+            if path.endswith("/") or not path or session.stat(path)[0] == "dir":
+                self.stat(url)  # raises: the engine would remove an empty directory
+            session.remove(path)
+        except OSError as error:
+            raise self._from_os(error, url, "remove") from None
+
+    def stats(self) -> Mapping[str, float]:
+        opened = self._opened
+        return opened.session.stats() if opened is not None and opened.pid == os.getpid() else {}
+
+    def _beginning(self) -> str:
+        return format_url(self.scheme, self.authority, self._absolute(""))
+
+    def _absolute(self, path: str) -> str:
+        return path if self.authority else "/" + path
+
+    def _path(self, url: str) -> str:
+        return path_in(url, scheme=self.scheme, container=self.authority)
+
+    def _session(self, url: str, operation: str) -> _dfs.Session:
+        root, opened = self.root(), self._opened
+        if opened is not None and opened.pid == os.getpid() and opened.root == root:
+            return opened.session
+        try:
+            session = _dfs.Session("posix", root, open_delay_us=self.open_delay_us)
+            identity = _identity(root)
+        except OSError as error:
+            raise self._no_container(url, operation, error.errno or errno.EIO) from None
+        # Two threads may both come here: one of the sessions is then used for one call only.
+        object.__setattr__(self, "_opened", _Opened(os.getpid(), root, identity, session))
+        return session
+
+    def _from_os(self, error: OSError, url: str, operation: str) -> BackendIOError:
+        if isinstance(error, BackendIOError):
+            return error
+        return self._failure(url, operation, error.errno or errno.EIO)
+
+    def _failure(self, url: str, operation: str, code: int) -> BackendIOError:
+        opened = self._opened
+        if code == errno.ENOENT and opened is not None and not _stands(opened):
+            object.__setattr__(self, "_opened", None)  # a container made anew is opened by the next call
+            return self._no_container(url, operation, code)
+        if code in (errno.ENODATA, errno.EFBIG):
+            found = "shorter" if code == errno.ENODATA else "longer"
+            return SizeMismatchError(
+                f"{operation} {url!r} failed: it is {found} than expected [ENODATA]. {_HINTS[code]}",
+                url=url,
+                operation=operation,
+                errno=errno.ENODATA,
+            )
+        return error_from_errno(code, url=url, operation=operation, hint=_HINTS.get(code, ""))
+
+    def _no_container(self, url: str, operation: str, code: int) -> BackendIOError:
+        if code not in (errno.ENOENT, errno.ENOTDIR):
+            return error_from_errno(code, url=url, operation=operation, hint=_HINTS.get(code, ""))
+        return ContainerMissingError(
+            f"{operation} {url!r} failed: no container {self.authority!r}: {self.root()!r} is no directory, "
+            f"or was replaced while it was read [ENOENT]. Make it, or mend the URL",
+            url=url,
+            operation=operation,
+            errno=errno.ENOENT,
+        )
+
+
+def _identity(root: str) -> tuple[int, int]:
+    found = os.stat(root)
+    return found.st_dev, found.st_ino
+
+
+def _stands(opened: _Opened) -> bool:
+    try:
+        return _identity(opened.root) == opened.identity
+    except OSError:
+        return False

@@ -1,0 +1,96 @@
+"""The base of back ends that stand before another one and change one thing about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from datapipes.backends.base import (
+    DEFAULT_BUFFER_BYTES,
+    DEFAULT_IN_FLIGHT,
+    DEFAULT_TIMEOUT_S,
+    Backend,
+    ReadIterator,
+    Results,
+)
+from datapipes.records import FileEntry, ReadRequest
+
+__all__ = ["ReadsWrapper", "WrapperBackend"]
+
+
+@dataclass(frozen=True)
+class WrapperBackend(Backend):
+    """Hands every call to ``inner``.
+
+    Note to implementers: make it a frozen dataclass; what lives (counters, files) stays out of the fields and
+    out of ``__getstate__``.
+    """
+
+    inner: Backend
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scheme", self.inner.scheme)
+        object.__setattr__(self, "prefix_is_directory", self.inner.prefix_is_directory)
+
+    def list(
+        self, prefix: str, *, recursive: bool = True, start_after: str | None = None, sizes: bool = True
+    ) -> Iterator[FileEntry]:
+        return self.inner.list(prefix, recursive=recursive, start_after=start_after, sizes=sizes)
+
+    def read_many(
+        self,
+        requests: Iterable[ReadRequest],
+        *,
+        max_in_flight: int = DEFAULT_IN_FLIGHT,
+        max_buffer_bytes: int = DEFAULT_BUFFER_BYTES,
+        ordered: bool = True,
+        timeout_s: float | None = DEFAULT_TIMEOUT_S,
+        verify_size: bool = False,
+    ) -> ReadIterator:
+        return self.inner.read_many(
+            requests,
+            max_in_flight=max_in_flight,
+            max_buffer_bytes=max_buffer_bytes,
+            ordered=ordered,
+            timeout_s=timeout_s,
+            verify_size=verify_size,
+        )
+
+    def read_batch(
+        self,
+        requests: Sequence[ReadRequest],
+        *,
+        out: memoryview | None = None,
+        max_in_flight: int = DEFAULT_IN_FLIGHT,
+        timeout_s: float | None = DEFAULT_TIMEOUT_S,
+        verify_size: bool = False,
+    ) -> Results:
+        return self.inner.read_batch(
+            requests, out=out, max_in_flight=max_in_flight, timeout_s=timeout_s, verify_size=verify_size
+        )
+
+    def stat(self, url: str) -> FileEntry:
+        return self.inner.stat(url)
+
+    def write(self, url: str, data: bytes | bytearray | memoryview) -> None:
+        self.inner.write(url, data)
+
+    def open_write(self, url: str) -> BinaryIO:
+        return self.inner.open_write(url)
+
+    def open(self, url: str) -> BinaryIO:
+        return self.inner.open(url)
+
+    def remove(self, url: str) -> None:
+        self.inner.remove(url)
+
+    def stats(self) -> Mapping[str, float]:
+        return self.inner.stats()
+
+
+class ReadsWrapper(WrapperBackend):
+    """One that looks at every read: ``read``, ``read_batch`` and ``open`` go through its ``read_many``."""
+
+    read_batch = Backend.read_batch
+    open = Backend.open
