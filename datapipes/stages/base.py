@@ -124,7 +124,7 @@ class Stage(ABC, Generic[T_co]):
     VERSION: ClassVar[int] = 1
 
     def __init__(self, clock: EpochClock | None = None) -> None:
-        self._clock = EpochClock() if clock is None else clock
+        self.clock = EpochClock() if clock is None else clock
         self.__dict__.update(self._live())
 
     @abstractmethod
@@ -158,13 +158,13 @@ class Stage(ABC, Generic[T_co]):
             self._interrupted = None
         if old is not None:
             old.close()
-        epoch = self._clock.upcoming() if state is None else self._epoch_of(state)
+        epoch = self.clock.upcoming() if state is None else self._epoch_of(state)
         # A finished state has no position: the next epoch starts as any other does.
         run = self._start(epoch, state)
         with self._lock:
             if generation == self._generation:
                 self._run = run
-                self._clock.started(epoch)
+                self.clock.started(epoch)
                 return
         run.close()  # another thread has reset or closed the stage meanwhile: its word is the last
 
@@ -180,16 +180,16 @@ class Stage(ABC, Generic[T_co]):
         interrupted = self._interrupted
         if interrupted is not None:
             return dict(fresh_copy(interrupted))
-        return self._state_at_start(self._clock.upcoming())
+        return self._state_at_start(self.clock.upcoming())
 
     def set_epoch(self, epoch: int) -> None:
         """The next ``reset(None)`` starts this epoch; the ones after it count on."""
-        self._clock.set(epoch)
+        self.clock.set(epoch)
 
     def keep_epoch(self) -> None:
         """The next ``reset(None)`` starts the present epoch once more, unless ``set_epoch`` was called since:
         for executors that reset a stage and then ask it for nothing."""
-        self._clock.keep()
+        self.clock.keep()
 
     def close(self) -> None:
         """End the iteration and free what it holds; ``__next__`` then raises StopIteration until ``reset``.

@@ -155,7 +155,7 @@ class IndexFeed:
             self._sizes = order.index.sizes_of(rows).tolist()
         return bool(self._urls)
 
-    def state(self, position: int, *, finished: bool) -> State | None:
+    def state(self, position: int, *, finished: bool) -> State | None:  # noqa: ARG002 - for other feeds
         """What of the source a state needs where ``position`` comes next; None where another thread has gone
         on meanwhile: ask again with the new position."""
         copy: State = fresh_copy(self._order.identity)

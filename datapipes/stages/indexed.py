@@ -11,7 +11,8 @@ import hashlib
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,8 @@ COUNT_KEY: Final = "count"
 Rows = NDArray[np.int64]
 
 
-class Order(NamedTuple):
+@dataclass(frozen=True)
+class Order:
     """The output of an indexed stage in one epoch: immutable, so every thread may use it."""
 
     index: FileIndex
@@ -71,15 +73,15 @@ class IndexedStage(Stage[Any]):
 
     def index(self) -> FileIndex:
         """The index of the present epoch."""
-        return self.order(self._clock.current()).index
+        return self.order(self.clock.current()).index
 
     def __len__(self) -> int:
         """Items of the present epoch."""
-        return self.order(self._clock.current()).length
+        return self.order(self.clock.current()).length
 
     def ids(self, start: int, stop: int) -> Rows:
         """Rows of :meth:`index` of the outputs [start, stop) of the present epoch."""
-        order = self.order(self._clock.current())
+        order = self.order(self.clock.current())
         if not 0 <= start <= stop <= order.length:
             raise OptionError(f"positions [{start}, {stop}) do not lie within an epoch of {order.length}")
         return order.rows(np.arange(start, stop, dtype=np.int64))
@@ -180,14 +182,14 @@ class IndexRows(IndexedStage):
         if not isinstance(names, FileIndex):
             self._job, self._ordinal = place_in_job(job, ordinal)
 
-    def order(self, epoch: int) -> Order:
+    def order(self, epoch: int) -> Order:  # noqa: ARG002 - the same in every epoch
         return whole_index(self._opened(), {VERSION_KEY: self.VERSION, KIND_KEY: self.KIND})
 
     def _opened(self) -> FileIndex:
         if isinstance(self.names, FileIndex):
             return self.names
         if self._index is None:
-            assert self._job is not None
+            assert self._job is not None  # noqa: S101 - the constructor sees to it for all but an index
             names = self.names
             key = f"names-{self._ordinal}"
             if isinstance(names, (list, tuple)):  # at hand in every process: so differing names are noticed
@@ -214,8 +216,8 @@ def indexed(
     Args:
         source: a str is one name.
         entries: yield FileEntry (where ``source`` is a stage, it has decided already).
-        job, ordinal: where the index is shared, and its number there; this process's job, and a number
-            drawn from it, by default.
+        job: where the index is shared; this process's job by default.
+        ordinal: the number of the index there; one drawn from the job by default.
     """
     if isinstance(source, IndexedStage):
         return source

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from datapipes.backends.base import Backend
@@ -72,7 +73,7 @@ class ListFiles(IndexedStage):
 
     def order(self, epoch: int) -> Order:
         own: State = {VERSION_KEY: self.VERSION, KIND_KEY: self.KIND}
-        return whole_index(self._listed(epoch), own)._replace(relisted=self.relist == "epoch")
+        return replace(whole_index(self._listed(epoch), own), relisted=self.relist == "epoch")
 
     def _listed(self, epoch: int) -> FileIndex:
         listed = 0 if self.relist == "job" else epoch

@@ -90,7 +90,7 @@ class LoadFiles(Stage[Any]):
         if not isinstance(source, Iterable):
             raise OptionError(f"the source must be an iterable of URLs, not {source!r:.200}")
         self.source: Any = indexed(source) if isinstance(source, FileIndex) else source
-        super().__init__(self.source._clock if isinstance(self.source, IndexedStage) else None)
+        super().__init__(self.source.clock if isinstance(self.source, IndexedStage) else None)
         self.max_in_flight = max_in_flight
         self.ordered = bool(ordered)
         self.on_error: OnError = on_error
@@ -103,7 +103,7 @@ class LoadFiles(Stage[Any]):
             "verify_size": verify == "size",
         }
 
-    def __next__(self) -> Any:
+    def __next__(self) -> Any:  # noqa: C901 - written out, for a call costs more than all of it
         run = self._run
         if run is None and (run := self._begin()) is None:
             raise StopIteration
@@ -186,7 +186,8 @@ class LoadFiles(Stage[Any]):
     def _saved_ahead(self, state: State | None, length: int | None) -> list[int]:
         if state is None or state[FINISHED_KEY]:
             return []
-        ahead, position = state.get(AHEAD_KEY), stored_count(state, POSITION_KEY)
+        ahead: Any = state.get(AHEAD_KEY)
+        position = stored_count(state, POSITION_KEY)
         whole = isinstance(ahead, list) and all(isinstance(p, int) and p > position for p in ahead)
         if not whole or (length is not None and any(p >= length for p in ahead)):
             raise StateError(f"the state is damaged: its {AHEAD_KEY!r} is {ahead!r:.200}")

@@ -19,7 +19,15 @@ from datapipes.records import UNKNOWN_SIZE, WHOLE, FileEntry, ReadRequest
 from datapipes.stages.base import Stage
 from datapipes.stages.feeds import Cursor, Segment, Stores, new_request
 from datapipes.stages.indexed import BLOCK, not_a_name
-from datapipes.stages.state import KIND_KEY, VERSION_KEY, State, fresh_copy, match_identity, stored_count
+from datapipes.stages.state import (
+    KIND_KEY,
+    POSITION_KEY,
+    VERSION_KEY,
+    State,
+    fresh_copy,
+    match_identity,
+    stored_count,
+)
 
 __all__ = ["NameFeed", "SourceAccess", "is_stateful"]
 
@@ -108,7 +116,8 @@ class NameFeed:
         start, skip = stored_count(saved, self.START_KEY), stored_count(saved, self.SKIP_KEY)
         if not finished and start + skip != self._cursor.position:
             raise StateError(
-                f"the state is damaged: its position is {self._cursor.position}, its source's {start} + {skip}"
+                f"the state is damaged: its {POSITION_KEY!r} is {self._cursor.position}, "
+                f"and its source's {start} + {skip}"
             )
         if self._stateful and not isinstance(saved.get(self.SNAPSHOT_KEY), dict):
             raise StateError(f"the state is damaged: its {self.SNAPSHOT_KEY!r} is no state of a source")
@@ -125,7 +134,7 @@ class NameFeed:
             ) from error
 
     def _iterator(self) -> Iterator[Any]:
-        names = iter(self._source)
+        names: Iterator[Any] = iter(self._source)
         if names is self._source and self._access.pulled and not hasattr(names, "reset"):
             raise OptionError(
                 f"the source is an iterator ({type(names).__name__}), which can be walked only once, "
@@ -188,7 +197,7 @@ class NameFeed:
                 self._access.pulled = True
                 item = next(self._names, _END)
                 if item is _END and self._wrap:
-                    # Torchdata's nodes take a state from after the end for an empty rest, not the next epoch.
+                    # To torchdata's nodes a state from after the end means an empty rest, not the next epoch.
                     self._source.reset()
                     self._restart = fresh_copy(self._source.get_state())
                     item = next(self._names, _END)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Literal
 
 from datapipes.errors import OptionError
@@ -52,7 +53,7 @@ class ShardFiles(IndexedStage):
         if uneven not in ("keep", "pad", "drop"):
             raise OptionError(f"uneven must be 'keep', 'pad' or 'drop', not {uneven!r}")
         self.source = indexed(source, job=job, ordinal=ordinal)
-        super().__init__(entries=self.source.entries, clock=self.source._clock)
+        super().__init__(entries=self.source.entries, clock=self.source.clock)
         self.rank, self.world_size = rank, world_size
         self.worker, self.num_workers = worker, num_workers
         self.uneven: Uneven = uneven
@@ -74,7 +75,7 @@ class ShardFiles(IndexedStage):
             "uneven": self.uneven,
         }
         length = len(range(self.worker, of_rank, self.num_workers))
-        return source._replace(length=length, rows=rows, identity=chained(self, source, own))
+        return replace(source, length=length, rows=rows, identity=chained(self, source, own))
 
     def close(self) -> None:
         super().close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from datapipes.index import FileIndex
 from datapipes.jobs import Job
@@ -40,7 +41,7 @@ class ShuffleFiles(IndexedStage):
     ) -> None:
         check_count("seed", seed, least=0)
         self.source = indexed(source, job=job, ordinal=ordinal)
-        super().__init__(entries=self.source.entries, clock=self.source._clock)
+        super().__init__(entries=self.source.entries, clock=self.source.clock)
         self.seed = seed
 
     def order(self, epoch: int) -> Order:
@@ -50,7 +51,7 @@ class ShuffleFiles(IndexedStage):
         def rows(positions: Rows) -> Rows:
             return source.rows(permutation(positions))
 
-        return source._replace(rows=rows, identity=chained(self, source, {self.SEED_KEY: self.seed}))
+        return replace(source, rows=rows, identity=chained(self, source, {self.SEED_KEY: self.seed}))
 
     def close(self) -> None:
         super().close()

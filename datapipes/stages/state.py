@@ -39,7 +39,7 @@ FINGERPRINT_KEY: Final = "fingerprint"
 SOURCE_KEY: Final = "source"
 
 
-def check_count(name: str, value: int, *, least: int) -> None:
+def check_count(name: str, value: Any, *, least: int) -> None:
     """Raise OptionError unless ``value`` is an integer of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise OptionError(f"{name} must be an integer of at least {least}, not {value!r}")

@@ -7,6 +7,7 @@ import time
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ class LoadingContract(StageContract):
     def load(
         self, resolve: Callable[[str], Backend], *, max_in_flight: int = 4, ordered: bool = True
     ) -> Stage[Any]:
-        """A new stage over the same data at every call within one test, whose stores come from ``resolve``."""
+        """A new stage, over the same data at every call within one test; ``resolve`` finds its stores."""
 
     @abstractmethod
     def store(self, url: str) -> Backend:
@@ -144,20 +145,15 @@ class LoadingContract(StageContract):
 
     def test_reset_during_next_is_bounded_and_undisturbed(self) -> None:
         stage = self.start()
-        first = next(stage)
+        first = [next(stage)]
         state = stage.get_state()
-        stale = self._held_next(stage)
-        self._bounded(lambda: stage.reset(state))
-        self.probe.gate.set()
-        assert stale() == "stopped"
-        self.check_items([first, *stage], self.expected(0))
-        stale = None
-        stage.reset(state)
-        stale = self._held_next(stage)
-        self._bounded(stage.reset)
-        self.probe.gate.set()
-        assert stale() == "stopped"
-        self.check_items(list(stage), self.expected(1))
+        for to, before, epoch in ((state, first, 0), (None, [], 1)):
+            stale = self._held_next(stage)
+            self._bounded(partial(stage.reset, to))
+            self.probe.gate.set()
+            assert stale() == "stopped"
+            self.check_items(before + list(stage), self.expected(epoch))
+            stage.reset(state)
 
     def test_close_during_next_is_bounded(self) -> None:
         stage = self.start()

@@ -1,4 +1,4 @@
-"""A back end that watches and steers the reads of a stage, for contracts: it counts, holds, mixes and fails."""
+"""A back end for contracts that watches and steers the reads of a stage: it counts, holds, mixes, fails."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Probe:
 
     def __init__(self, resolve: Callable[[str], Backend], seed: int = 0) -> None:
         self._resolve = resolve
-        self.rng = random.Random(seed)
+        self.rng = random.Random(seed)  # noqa: S311 - tests want it repeatable
         self.reads: list[ReadRequest] = []
         self.open_readers = 0
         self.results = 0
@@ -59,12 +59,15 @@ class _ProbeBackend(Backend):
         requests: Iterable[ReadRequest],
         *,
         max_in_flight: int = 64,
-        max_buffer_bytes: int = 1 << 26,
+        max_buffer_bytes: int = 1 << 26,  # noqa: ARG002 - one file at a time
         ordered: bool = True,
         timeout_s: float | None = 60.0,
         verify_size: bool = False,
     ) -> _ProbeReader:
-        return _ProbeReader(self._probe, self._inner, requests, max_in_flight, ordered)
+        def read(request: ReadRequest) -> ReadResult:
+            return self._inner.read_batch([request], timeout_s=timeout_s, verify_size=verify_size)[0]
+
+        return _ProbeReader(self._probe, read, requests, max_in_flight, ordered=ordered)
 
     def list(self, prefix: str, **options: Any) -> Iterator[Any]:
         return self._inner.list(prefix, **options)
@@ -86,10 +89,16 @@ class _ProbeReader:
     """Holds up to ``max_in_flight`` requests and answers the first, or with ``ordered=False`` any of them."""
 
     def __init__(
-        self, probe: Probe, inner: Backend, requests: Iterable[ReadRequest], max_in_flight: int, ordered: bool
+        self,
+        probe: Probe,
+        read: Callable[[ReadRequest], ReadResult],
+        requests: Iterable[ReadRequest],
+        max_in_flight: int,
+        *,
+        ordered: bool,
     ) -> None:
         self._probe = probe
-        self._inner = inner
+        self._read = read
         self._requests = iter(requests)
         self._depth = max_in_flight
         self._ordered = ordered
@@ -126,7 +135,7 @@ class _ProbeReader:
         position, request, error = self._flight.pop(self._choose())
         if error is not None:
             return ReadResult(position, request, None, error)
-        result = self._inner.read_batch([request])[0]
+        result = self._read(request)
         self._bytes += len(result.data or b"")
         return ReadResult(position, request, result.data, result.error)
 
@@ -143,14 +152,16 @@ class _ProbeReader:
                 request = next(self._requests)
             except StopIteration:
                 return
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - to be raised after the results before it
                 self._broken = error
                 return
-            error = None
+            failure: DatapipesError | None = None
             if len(probe.reads) in probe.fail_reads:
-                error = StoreConnectionError(f"read {request.url!r} failed: as the test wants", url=request.url)
+                failure = StoreConnectionError(
+                    f"read {request.url!r} failed: the test says so", url=request.url
+                )
             probe.reads.append(request)
-            self._flight.append((self._pulled, request, error))
+            self._flight.append((self._pulled, request, failure))
             self._pulled += 1
 
     def _leave(self) -> None:

@@ -25,7 +25,8 @@ import weakref
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar
+from itertools import chain
+from typing import Any, ClassVar, TypeVar
 
 import pytest
 
@@ -33,6 +34,8 @@ from datapipes.errors import OptionError, StateError
 from datapipes.stages.base import EPOCH_KEY, FINISHED_KEY, KIND_KEY, POSITION_KEY, VERSION_KEY, Stage, State
 
 __all__ = ["StageContract", "shape_of", "take"]
+
+T = TypeVar("T")
 
 
 class StageContract(ABC):
@@ -259,10 +262,10 @@ class StageContract(ABC):
                 next(stage)
             if where == "end":
                 list(stage)
-            for what, other in self.others().items():
+            state = stage.get_state()
+            for other in self.others().values():
                 with pytest.raises(StateError):
-                    other.reset(stage.get_state())
-                    pytest.fail(f"a state from the {where} of other {what} was taken up")
+                    other.reset(state)
 
     @pytest.mark.parametrize("garbage", [{}, [], (), "state", 5, 0, b"x", {"position": 3}])
     def test_state_that_is_none_is_refused(self, garbage: Any) -> None:
@@ -321,7 +324,7 @@ class StageContract(ABC):
         stage = self.make()
         if items != 0:
             take(stage, items)
-        for twin in (pickle.loads(pickle.dumps(stage)), copy.deepcopy(stage)):
+        for twin in (_through_pickle(stage), copy.deepcopy(stage)):
             self.check_items(list(twin), self.expected(0))
 
     def test_dropped_stage_is_freed_at_once(self) -> None:
@@ -339,7 +342,7 @@ class StageContract(ABC):
     def test_stats_are_numbers(self) -> None:
         stage = self.make()
         for _ in range(2):
-            stats = stage.stats()
+            stats: dict[Any, Any] = stage.stats()
             assert all(isinstance(k, str) and isinstance(v, (int, float)) for k, v in stats.items())
             list(stage)
 
@@ -385,7 +388,7 @@ class StageContract(ABC):
         for thread in threads:
             thread.join(30)
             assert not thread.is_alive()
-        assert Counter(map(repr, sum(taken, []))) == Counter(map(repr, self.expected(0)))
+        assert Counter(map(repr, chain.from_iterable(taken))) == Counter(map(repr, self.expected(0)))
 
 
 def take(stage: Stage[Any], count: int | None) -> list[Any]:
@@ -420,6 +423,6 @@ def _through_json(state: State) -> State:
     return copied
 
 
-def _through_pickle(state: State) -> State:
-    copied: State = pickle.loads(pickle.dumps(state))
+def _through_pickle(value: T) -> T:
+    copied: T = pickle.loads(pickle.dumps(value))  # noqa: S301 - our own, a moment ago
     return copied

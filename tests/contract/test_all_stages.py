@@ -6,13 +6,13 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 
 import datapipes.stages
 from datapipes.backends.base import Backend
 from datapipes.backends.memory import MemoryBackend
 from datapipes.backends.registry import backend_for
-from datapipes.index import FileIndex
 from datapipes.permutation import Permutation
 from datapipes.records import FileEntry
 from datapipes.stages import IndexRows, ListFiles, LoadFiles, ShardFiles, ShuffleFiles, Stage
@@ -51,7 +51,7 @@ class OverMemory(StageContract):
 
     def shuffled(self, epoch: int, seed: int = 0) -> list[str]:
         # The permutation has tests of its own; what counts here is who applies it to what.
-        return [self.urls[i] for i in Permutation(COUNT, seed, epoch)(range(COUNT))]
+        return [self.urls[i] for i in Permutation(COUNT, seed, epoch)(np.arange(COUNT))]
 
 
 class TestListFiles(OverMemory):
