@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from itertools import islice
+from typing import Any, ClassVar, TypeVar
 
 from torch.utils.data import IterDataPipe
 from torch.utils.data.datapipes.iter import IterableWrapper
@@ -14,12 +15,16 @@ from datapipes.backends.registry import backend_for
 from datapipes.errors import OptionError, UrlError
 from datapipes.index import FileIndex
 from datapipes.iter.epochs import Epochs
+from datapipes.iter.meters import Meter, read_meters
 from datapipes.jobs import Job
 from datapipes.urls import scheme_of
 
 __all__ = ["OneStore", "StagePipe", "as_pipe", "is_face", "source_of"]
 
 T_co = TypeVar("T_co", covariant=True)
+
+_BLOCK = 32
+"""Items between two looks at the clock."""
 
 
 class StagePipe(IterDataPipe[T_co]):
@@ -33,6 +38,9 @@ class StagePipe(IterDataPipe[T_co]):
 
     # torch asks for this with hasattr() on every item; unanswered, that costs 1 us an item in __getattr__.
     _is_child_datapipe = False
+
+    COUNTS: ClassVar[bool] = False
+    """Whether the stage counts anything worth summing over workers."""
 
     def __init__(self, source: str | Iterable[Any]) -> None:
         super().__init__()
@@ -50,11 +58,33 @@ class StagePipe(IterDataPipe[T_co]):
         """
 
     def __iter__(self) -> Iterator[T_co]:
-        stage = self.stage()
+        yield from self.deliver(self.stage())
+
+    def deliver(self, stage: Any) -> Iterator[Any]:
+        """What the pipe yields while ``stage`` runs; closes it in the end, however that comes."""
+        outputs = self.outputs(stage)
         try:
-            yield from self.outputs(stage)
+            if not self.COUNTS:
+                yield from outputs
+                return
+            meter = Meter(self.job, self.epochs.key, stage)
+            try:
+                # By the block: a look at the clock for each item would cost as much as the item.
+                for first in outputs:
+                    yield first
+                    yield from islice(outputs, _BLOCK - 1)
+                    meter.tick()
+            finally:
+                meter.write()
         finally:
             stage.close()
+
+    def stats(self) -> dict[str, float]:
+        """Counters, summed over all workers and epochs of this pipe and its copies in this job: ``items``
+        delivered, ``bytes`` read, ``errors`` met, of which ``skipped``, ``wait_s`` (seconds spent waiting
+        for reads), ``depth`` (reads under way at once, as adapted last). Empty for pipes that read nothing.
+        """
+        return read_meters(self.job, self.epochs.key) if self.COUNTS else {}
 
     def has_stage(self) -> bool:
         """Whether ``stage()`` is a stage, with a state and seekable, rather than a plain iterator."""

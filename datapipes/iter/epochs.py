@@ -11,7 +11,6 @@ the seed that DataLoader draws for each of its iterators, and how often this wor
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import multiprocessing
 import os
@@ -24,12 +23,15 @@ from typing import Any
 from torch.utils.data import get_worker_info
 
 from datapipes.errors import OptionError
+from datapipes.job_locks import exclusive
 from datapipes.jobs import Job
 
 __all__ = ["Epochs"]
 
 _REMEMBERED = 16
 """Iterations kept in the file: as many loaders as may run over one pipe at the same time."""
+
+_TIMEOUT_S = 30.0
 
 _AMBIGUOUS = (
     "this pipe cannot tell its iterations apart: the same random seed was set before each of them, so that "
@@ -43,7 +45,7 @@ class Epochs:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._key = uuid.uuid4().hex
+        self.key = uuid.uuid4().hex
         self._started = 0  # iterations of this copy in this process; a forked worker goes on from it
 
     def set_epoch(self, epoch: int) -> None:
@@ -110,27 +112,22 @@ class Epochs:
             record.update(next=epoch, heeded=generation, iterations={})
 
     def _path(self, owner: int) -> Path:
-        return Path(self._job.path) / f"epochs-{self._key}-{owner}.json"
+        return Path(self._job.path) / f"epochs-{self.key}-{owner}.json"
 
     @contextlib.contextmanager
     def _record(self, owner: int) -> Iterator[dict[str, Any]]:
         """The record of ``owner``, locked; written back when the block is left without an error."""
         path = self._path(owner)
-        with open(path.with_suffix(".lock"), "a+b") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with exclusive(path.with_suffix(".lock"), timeout_s=_TIMEOUT_S, waiting_for="the epochs of a pipe"):
             try:
-                try:
-                    record = json.loads(path.read_bytes())
-                except FileNotFoundError:
-                    record = {"next": 0, "set_to": None, "generation": 0, "heeded": 0, "iterations": {}}
-                before = json.dumps(record)
-                yield record
-                after = json.dumps(record)
-                if after != before:
-                    # Replaced, not rewritten: a process killed half-way leaves the old record.
-                    partial = path.with_suffix(f".{os.getpid()}.partial")
-                    partial.write_text(after)
-                    os.replace(partial, path)
-            finally:
-                # By hand: a child forked meanwhile holds the same lock until it is released, not closed.
-                fcntl.flock(lock, fcntl.LOCK_UN)
+                record = json.loads(path.read_bytes())
+            except FileNotFoundError:
+                record = {"next": 0, "set_to": None, "generation": 0, "heeded": 0, "iterations": {}}
+            before = json.dumps(record)
+            yield record
+            after = json.dumps(record)
+            if after != before:
+                # Replaced, not rewritten: a process killed half-way leaves the old record.
+                partial = path.with_suffix(f".{os.getpid()}.partial")
+                partial.write_text(after)
+                os.replace(partial, path)

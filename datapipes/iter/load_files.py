@@ -38,6 +38,7 @@ class StoreFileLoader(StagePipe[tuple[str, Any]]):
     """
 
     SCHEME: ClassVar[str]
+    COUNTS = True
 
     def __init__(
         self,

@@ -147,7 +147,9 @@ class ResumableIterator(Iterator[T_co]):
                 f"this is not a state of .resumable(), version {self.VERSION}: it says "
                 f"{state_dict.get(self.KIND_KEY)!r}, version {state_dict.get(self.VERSION_KEY)!r}"
             )
-        finished, epoch = state_dict[self.FINISHED_KEY], state_dict[Run.EPOCH_KEY]
+        finished, epoch = state_dict.get(self.FINISHED_KEY), state_dict.get(Run.EPOCH_KEY)
+        if not isinstance(finished, bool) or not isinstance(epoch, int) or epoch < 0:
+            raise StateError(f"the state is damaged: finished is {finished!r}, epoch is {epoch!r}")
         run = self._dataset.start(epoch)
         run.restore(state_dict)
         self._dataset.epochs.resume(epoch)

@@ -17,6 +17,7 @@ from datapipes.iter.graph import all_pipes, copy_graph, direct_sources, replace_
 from datapipes.iter.list_files import StoreFileLister
 from datapipes.iter.pivot import ReplayedNames, find_pivot
 from datapipes.iter.shard_files import Share
+from datapipes.stages.base import FINISHED_KEY
 
 __all__ = ["Run"]
 
@@ -80,7 +81,7 @@ class Run:
         """(who keeps the position, what the pivot yields)."""
         if isinstance(self._pivot, StagePipe) and is_face(self._pivot):
             stage = self._pivot.stage()
-            return stage, self._pivot.outputs(stage)
+            return stage, self._pivot.deliver(stage)
         names = ReplayedNames(self._pivot)
         return names, names
 
@@ -119,7 +120,15 @@ class Run:
                 raise StateError(
                     f"the saved state does not fit: {difference} (saved {state.get(key)!r}, here {here[key]!r})"
                 )
-        self._position.reset(state[self.PIVOT_KEY])
+        pivot = state.get(self.PIVOT_KEY)
+        if not isinstance(pivot, dict):
+            raise StateError(f"the saved state is damaged: its {self.PIVOT_KEY!r} is {pivot!r:.200}")
+        self._position.reset(pivot)
+        if pivot.get(FINISHED_KEY):
+            # The last output had come out when the pivot had already ended (a short batch is only given
+            # then). A stage starts its next epoch from such a state; here nothing is left of this one.
+            self._position.close()
+            self._position, self._items = Ended(pivot), iter(())
 
     def close(self) -> None:
         """Cancel what is in flight."""
@@ -134,6 +143,19 @@ class Run:
                 if isinstance(pipe, StoreFileLister) and len(sources) == 1 and type(sources[0]) is IterableWrapper:
                     self._names.append(pipe.stage().index().fingerprint)
         return self._names
+
+
+class Ended:
+    """A pivot that has ended."""
+
+    def __init__(self, state: dict[str, Any]) -> None:
+        self._state = state
+
+    def get_state(self) -> dict[str, Any]:
+        return dict(self._state)
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def _derived_seed(seed: int, epoch: int, place: int) -> int:

@@ -26,9 +26,13 @@ class FileShuffler(StagePipe[str]):
     def __init__(self, source_datapipe: str | Iterable[Any], *, seed: int = 0) -> None:
         super().__init__(source_datapipe)
         self.seed = seed
+        self._build(())  # the stage checks its options, and does nothing else before it is iterated
+
+    def _build(self, source: Any) -> ShuffleFiles:
+        return ShuffleFiles(source, seed=self.seed, job=self.job, ordinal=self.ordinal)
 
     def stage(self) -> ShuffleFiles:
-        stage = ShuffleFiles(self.source(), seed=self.seed, job=self.job, ordinal=self.ordinal)
+        stage = self._build(self.source())
         stage.set_epoch(self.begin_epoch())
         return stage
 

@@ -21,18 +21,17 @@ JOB = """
 import json, os, random, signal, sys
 from operator import itemgetter
 import numpy, torch
-from datapipes.backends.daos import DaosBackend
+from datapipes.backends import daos
 from datapipes.backends.registry import register_backend
 from datapipes.backends.wrappers import CountingBackend
 from datapipes.iter import IterableWrapper
-from datapipes.urls import parse_url
 
 url, shuffle, executor, workers, saved, counted, seed, kill_after = sys.argv[1:]
 workers, seed, kill_after = int(workers), int(seed), int(kill_after)
 
 
 def counting(address):
-    return CountingBackend(DaosBackend(*parse_url(address).container.split("/")), counted)
+    return CountingBackend(daos.from_url(address), counted)
 
 
 register_backend("daos", counting)

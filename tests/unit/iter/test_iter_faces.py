@@ -108,29 +108,29 @@ def test_another_stores_url_is_refused_when_it_is_seen(make, url) -> None:
         list(make(IterableWrapper([url])))
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: LocalFileLister(7),
-        lambda: LocalFileLister("/data", relist="always"),
-        lambda: LocalFileLister("/data", masks=7),
-        lambda: LocalFileLoader([], output="tensor"),
-        lambda: LocalFileLoader([], max_in_flight=0),
-        lambda: LocalFileLoader([], max_buffer_bytes=-1),
-        lambda: LocalFileLoader([], timeout_s=-1.0),
-        lambda: LocalFileLoader([], on_error="ignore"),
-        lambda: LocalFileLoader([], verify="checksum"),
-        lambda: FileShuffler([], seed=-1),
-        lambda: FileShuffler([], seed=1.5),
-        lambda: FileSharder([], rank=1),
-        lambda: FileSharder([], rank=2, world_size=2),
-        lambda: FileSharder([], uneven="fair"),
-        lambda: FileShuffler([]).set_epoch(-1),
-    ],
-)
-def test_bad_options_are_refused_when_the_graph_is_built(make) -> None:
+BAD_OPTIONS: dict[str, Any] = {
+    "source": lambda: LocalFileLister(7),
+    "relist": lambda: LocalFileLister("/data", relist="always"),
+    "masks": lambda: LocalFileLister("/data", masks=7),
+    "output": lambda: LocalFileLoader([], output="tensor"),
+    "max_in_flight": lambda: LocalFileLoader([], max_in_flight=0),
+    "max_buffer_bytes": lambda: LocalFileLoader([], max_buffer_bytes=-1),
+    "timeout_s": lambda: LocalFileLoader([], timeout_s=-1.0),
+    "on_error": lambda: LocalFileLoader([], on_error="ignore"),
+    "verify": lambda: LocalFileLoader([], verify="checksum"),
+    "negative seed": lambda: FileShuffler([], seed=-1),
+    "fractional seed": lambda: FileShuffler([], seed=1.5),
+    "rank alone": lambda: FileSharder([], rank=1),
+    "rank beyond": lambda: FileSharder([], rank=2, world_size=2),
+    "uneven": lambda: FileSharder([], uneven="fair"),
+    "epoch": lambda: FileShuffler([]).set_epoch(-1),
+}
+
+
+@pytest.mark.parametrize("name", BAD_OPTIONS)
+def test_bad_options_are_refused_when_the_graph_is_built(name) -> None:
     with pytest.raises(OptionError):
-        make()
+        BAD_OPTIONS[name]()
 
 
 def test_len_is_known_where_it_is_given_or_the_source_has_one(files, tmp_path) -> None:
@@ -224,8 +224,12 @@ def test_relist_each_epoch_sees_new_files_and_once_a_job_does_not(files, tmp_pat
     assert list(again) == [*files, f"file://{tmp_path}/set/zz"]
 
 
+def is_not_3(url: str) -> bool:
+    return not url.endswith("3.bin")
+
+
 def test_shuffling_after_a_filter_of_torch_is_full(files) -> None:
-    dp = IterableWrapper(files).filter(lambda url: not url.endswith("3.bin")).shuffle_files(seed=1)
+    dp = IterableWrapper(files).filter(is_not_3).shuffle_files(seed=1)
     first, second = list(dp), list(dp)
     assert first != second
     assert sorted(first) == sorted(second) == [url for url in files if not url.endswith("3.bin")]

@@ -156,6 +156,7 @@ def test_a_failed_batch_is_tried_again_from_its_state(root) -> None:
     assert len(first) == 4
 
 
+@pytest.mark.filterwarnings("ignore:Local function is not supported by pickle")
 def test_a_failing_function_of_the_users_loses_nothing(root) -> None:
     failing = {"now": True}
 
