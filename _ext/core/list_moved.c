@@ -65,7 +65,7 @@ static int search_all(struct search *search, struct dir_node *node, void *dir)
 	const struct dpx_io *io = search->listing->io;
 	uint64_t before, now;
 	size_t open = search->count;
-	unsigned turn = 0;
+	int looked = 0;
 	int rc = io->dir_version(dir, &before);
 	if (!rc && before && before == node->version) {
 		/* Unchanged since it was read: what "has another file" is a store whose two ways to tell an
@@ -76,9 +76,10 @@ static int search_all(struct search *search, struct dir_node *node, void *dir)
 				search->lost[kept++] = search->lost[i];
 		search->count = open = kept;
 	}
-	for (; !rc && open && turn < SEARCH_PASSES; turn++) {
+	for (unsigned turn = 0; !rc && open && turn < SEARCH_PASSES; turn++) {
 		if (atomic_fetch_add(&node->passes, 1) >= DPX_MOVED_PASSES)
 			break;
+		looked = 1;
 		rc = search_once(search, node, dir, &open);
 		if (!rc && open)
 			rc = io->dir_version(dir, &now);
@@ -86,8 +87,8 @@ static int search_all(struct search *search, struct dir_node *node, void *dir)
 			break; /* a pass over a directory at rest: what it did not meet is gone */
 		before = now;
 	}
-	for (size_t i = 0; turn == 0 && i < search->count; i++)
-		search->lost[i].seen = 1; /* nobody looked: it may well be there */
+	for (size_t i = 0; !looked && i < search->count; i++)
+		search->lost[i].seen = 1; /* it may well be there */
 	return rc;
 }
 

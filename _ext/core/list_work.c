@@ -146,6 +146,7 @@ static int look_at(struct dpx_listing *listing, struct dir_node *node, void *dir
 	free(lost);
 	pthread_mutex_lock(&listing->lock);
 	listing->counts.left_out += out;
+	listing->calls += at - chunk * DPX_LIST_CHUNK;
 	pthread_mutex_unlock(&listing->lock);
 	return rc;
 }
@@ -176,7 +177,6 @@ void dpx_work_look(struct dpx_listing *listing, struct dir_node *node, size_t ch
 		chunk_fails(listing, node, chunk, rc);
 	pthread_mutex_lock(&listing->lock);
 	node->chunks[chunk] = CHUNK_DONE;
-	listing->calls += DPX_LIST_CHUNK;
 	dpx_listing_notify(listing, node, dpx_chunk_entries(node, chunk));
 	pthread_mutex_unlock(&listing->lock);
 }

@@ -1,0 +1,874 @@
+/* The listing below Python, on a store in memory that counts what is open, fails at a chosen call, changes at
+ * a chosen call, or hangs. Run under ASan, UBSan and LSan with leaks on: what a listing leaves behind shows. */
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "listing.h"
+#include "session.h"
+
+#define CHECK(condition)                                                                                     \
+	do {                                                                                                 \
+		if (!(condition)) {                                                                          \
+			fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, __func__, #condition);        \
+			exit(1);                                                                             \
+		}                                                                                            \
+	} while (0)
+
+/* ---- a store in memory ---- */
+
+struct file {
+	char name[32];
+	size_t parent; /* index of the directory; its own is the root's */
+	enum dpx_kind kind;
+	uint64_t inode, size;
+	size_t target; /* of a link: index, or SIZE_MAX for nowhere */
+	int gone;
+};
+
+enum fake_call { CALL_OPEN, CALL_LIST, CALL_STAT, CALL_VERSION };
+
+static struct fake {
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	struct file *files;
+	size_t count, capacity;
+	uint64_t version, next_inode;
+	atomic_long calls, open;
+	atomic_long listed; /* entries that passes gave */
+	long fail_at;       /* the call with this number fails; 0: none */
+	int fail_with, failed;
+	void (*before)(enum fake_call call, const char *name); /* sees each call first, without the lock */
+	int hang;                                              /* dir_stat waits while it is set */
+	int hanging;
+	int hide_kinds, hide_inodes, tell_sizes, restless;
+	int blind; /* dir_stat does not look for the name: large directories in no time */
+	unsigned delay_us;
+} fake = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+static size_t fake_add(size_t parent, const char *name, enum dpx_kind kind, uint64_t size)
+{
+	if (fake.count == fake.capacity) {
+		fake.capacity = fake.capacity ? fake.capacity * 2 : 64;
+		fake.files = realloc(fake.files, fake.capacity * sizeof(*fake.files));
+		CHECK(fake.files);
+	}
+	struct file *file = &fake.files[fake.count];
+	memset(file, 0, sizeof(*file));
+	snprintf(file->name, sizeof(file->name), "%s", name);
+	file->parent = parent;
+	file->kind = kind;
+	file->size = size;
+	file->inode = ++fake.next_inode;
+	file->target = SIZE_MAX;
+	fake.version++;
+	return fake.count++;
+}
+
+static void fake_reset(void)
+{
+	free(fake.files);
+	fake.files = NULL;
+	fake.count = fake.capacity = 0;
+	fake.version = 1;
+	fake.fail_at = fake.fail_with = fake.failed = 0;
+	fake.before = NULL;
+	fake.hang = fake.hanging = 0;
+	fake.hide_kinds = fake.hide_inodes = fake.tell_sizes = fake.restless = fake.blind = 0;
+	fake.delay_us = 0;
+	atomic_store(&fake.calls, 0);
+	atomic_store(&fake.listed, 0);
+	fake_add(0, "", DPX_KIND_DIR, 0);
+}
+
+static size_t fake_find(size_t parent, const char *name, size_t len)
+{
+	for (size_t i = 1; i < fake.count; i++)
+		if (fake.files[i].parent == parent && !fake.files[i].gone && strncmp(fake.files[i].name, name, len) == 0 &&
+		    fake.files[i].name[len] == '\0')
+			return i;
+	return SIZE_MAX;
+}
+
+static void fake_rename(const char *from, size_t to_parent, const char *to)
+{
+	pthread_mutex_lock(&fake.lock);
+	for (size_t i = 1; i < fake.count; i++)
+		if (!fake.files[i].gone && fake.files[i].parent == to_parent && strcmp(fake.files[i].name, to) == 0)
+			fake.files[i].gone = 1;
+	size_t at = SIZE_MAX;
+	for (size_t i = 1; i < fake.count; i++)
+		if (!fake.files[i].gone && strcmp(fake.files[i].name, from) == 0)
+			at = i;
+	CHECK(at != SIZE_MAX);
+	snprintf(fake.files[at].name, sizeof(fake.files[at].name), "%s", to);
+	fake.files[at].parent = to_parent;
+	fake.version++;
+	pthread_mutex_unlock(&fake.lock);
+}
+
+static void fake_remove(const char *name)
+{
+	pthread_mutex_lock(&fake.lock);
+	for (size_t i = 1; i < fake.count; i++)
+		if (strcmp(fake.files[i].name, name) == 0)
+			fake.files[i].gone = 1;
+	fake.version++;
+	pthread_mutex_unlock(&fake.lock);
+}
+
+/* Returns the errno that this call shall fail with. Takes the lock. */
+static int fake_enter(enum fake_call call, const char *name)
+{
+	long number = atomic_fetch_add(&fake.calls, 1) + 1;
+	if (fake.delay_us)
+		nanosleep(&(struct timespec){.tv_nsec = fake.delay_us * 1000L}, NULL);
+	if (fake.before)
+		fake.before(call, name);
+	pthread_mutex_lock(&fake.lock);
+	while (fake.hang && call == CALL_STAT && *name) {
+		fake.hanging = 1;
+		pthread_cond_broadcast(&fake.changed);
+		pthread_cond_wait(&fake.changed, &fake.lock);
+	}
+	if (number != fake.fail_at)
+		return 0;
+	fake.failed = 1;
+	pthread_mutex_unlock(&fake.lock);
+	return fake.fail_with;
+}
+
+static int fake_mount(const char *spec, void **mount)
+{
+	(void)spec;
+	*mount = &fake;
+	return 0;
+}
+
+static void fake_unmount(void *mount)
+{
+	(void)mount;
+}
+
+static int fake_lookup(const char *path, size_t *at)
+{
+	*at = 0;
+	while (*path) {
+		size_t len = strcspn(path, "/");
+		if (fake.files[*at].kind != DPX_KIND_DIR)
+			return ENOTDIR;
+		*at = fake_find(*at, path, len);
+		if (*at == SIZE_MAX)
+			return ENOENT;
+		path += len + (path[len] == '/');
+	}
+	return 0;
+}
+
+static void fill_stat(const struct file *file, struct dpx_stat *out)
+{
+	*out = (struct dpx_stat){.kind = file->kind, .size = file->size, .links = 1};
+	out->inode = fake.hide_inodes ? 0 : file->inode;
+}
+
+static int fake_stat(void *mount, const char *path, int follow, struct dpx_stat *out)
+{
+	(void)mount, (void)follow;
+	size_t at;
+	int rc = fake_enter(CALL_STAT, "");
+	if (rc)
+		return rc;
+	rc = fake_lookup(path, &at);
+	if (!rc)
+		fill_stat(&fake.files[at], out);
+	pthread_mutex_unlock(&fake.lock);
+	return rc;
+}
+
+static int fake_dir_open(void *mount, const char *path, int follow, void **dir)
+{
+	(void)mount, (void)follow;
+	size_t at = 0, *handle = malloc(sizeof(*handle));
+	CHECK(handle);
+	int rc = fake_enter(CALL_OPEN, path);
+	if (!rc) {
+		rc = fake_lookup(path, &at);
+		if (!rc && fake.files[at].kind != DPX_KIND_DIR)
+			rc = ENOTDIR;
+		pthread_mutex_unlock(&fake.lock);
+	}
+	if (rc) {
+		free(handle);
+		return rc;
+	}
+	*handle = at;
+	*dir = handle;
+	atomic_fetch_add(&fake.open, 1);
+	return 0;
+}
+
+static void fake_dir_close(void *dir)
+{
+	free(dir);
+	atomic_fetch_sub(&fake.open, 1);
+}
+
+/* Entry by entry, and the store may change between two: as with a real directory. */
+static int fake_dir_list(void *dir, int with_sizes, dpx_dirent_fn entry, void *arg)
+{
+	size_t parent = *(size_t *)dir;
+	int rc = fake_enter(CALL_LIST, fake.files[parent].name);
+	if (rc)
+		return rc;
+	for (size_t i = 1; !rc && i < fake.count; i++) {
+		if (fake.files[i].gone || fake.files[i].parent != parent)
+			continue;
+		struct file file = fake.files[i];
+		struct dpx_dirent told = {
+			.name = file.name,
+			.name_len = strlen(file.name),
+			.kind = fake.hide_kinds ? DPX_KIND_UNKNOWN : file.kind,
+			.inode = fake.hide_inodes ? 0 : file.inode,
+			.size = fake.tell_sizes && with_sizes && file.kind == DPX_KIND_FILE ? file.size
+											    : DPX_SIZE_UNKNOWN,
+		};
+		pthread_mutex_unlock(&fake.lock);
+		atomic_fetch_add(&fake.listed, 1);
+		rc = entry(arg, &told);
+		pthread_mutex_lock(&fake.lock);
+	}
+	pthread_mutex_unlock(&fake.lock);
+	return rc;
+}
+
+static int fake_dir_stat(void *dir, const char *name, int follow, struct dpx_stat *out)
+{
+	size_t parent = *(size_t *)dir, at = parent;
+	int rc = fake_enter(CALL_STAT, name);
+	if (rc)
+		return rc;
+	if (*name)
+		at = fake.blind ? 1 : fake_find(parent, name, strlen(name));
+	if (at != SIZE_MAX && follow && fake.files[at].kind == DPX_KIND_LINK)
+		at = fake.files[at].target;
+	if (at == SIZE_MAX)
+		rc = ENOENT;
+	else
+		fill_stat(&fake.files[at], out);
+	pthread_mutex_unlock(&fake.lock);
+	return rc;
+}
+
+static int fake_dir_version(void *dir, uint64_t *version)
+{
+	int rc = fake_enter(CALL_VERSION, fake.files[*(size_t *)dir].name);
+	if (rc)
+		return rc;
+	*version = fake.restless ? 0 : fake.version;
+	pthread_mutex_unlock(&fake.lock);
+	return 0;
+}
+
+static const struct dpx_io fake_io = {
+	.name = "fake",
+	.mount = fake_mount,
+	.unmount = fake_unmount,
+	.stat = fake_stat,
+	.dir_open = fake_dir_open,
+	.dir_list = fake_dir_list,
+	.dir_stat = fake_dir_stat,
+	.dir_version = fake_dir_version,
+	.dir_close = fake_dir_close,
+};
+
+/* ---- running a listing ---- */
+
+static struct dpx_session *open_session(void)
+{
+	struct dpx_session *session;
+	struct dpx_status status;
+	struct dpx_session_spec spec = {.io = &fake_io, .root = "fake"};
+	CHECK(dpx_session_open(&spec, &session, &status) == 0);
+	return session;
+}
+
+static void close_session(struct dpx_session *session)
+{
+	CHECK(atomic_load(&session->counters.listings_live) == 0);
+	CHECK(atomic_load(&session->counters.files_open) == 0);
+	CHECK(atomic_load(&fake.open) == 0);
+	CHECK(dpx_session_close(session, 5000) == 0);
+	dpx_session_release(session);
+}
+
+struct result {
+	char *text; /* "path size\n" of each entry */
+	size_t len, capacity, entries;
+	int err;
+	struct dpx_list_counts counts;
+};
+
+static void keep(struct result *result, const struct dpx_list_entry *entry)
+{
+	if (result->capacity - result->len < entry->path_len + 32) {
+		result->capacity = result->capacity * 2 + entry->path_len + 4096;
+		result->text = realloc(result->text, result->capacity);
+		CHECK(result->text);
+	}
+	memcpy(result->text + result->len, entry->path, entry->path_len);
+	result->len += entry->path_len;
+	result->len += (size_t)snprintf(result->text + result->len, 32, " %lld\n",
+					entry->size == DPX_SIZE_UNKNOWN ? -1LL : (long long)entry->size);
+	result->entries++;
+}
+
+static struct result list_in(struct dpx_session *session, const struct dpx_list_options *options)
+{
+	struct result result = {.text = calloc(1, 4096), .capacity = 4096};
+	struct dpx_listing *listing;
+	const struct dpx_list_entry *entries;
+	size_t count;
+	result.err = dpx_listing_open(session, options, &listing);
+	if (result.err)
+		return result;
+	for (;;) {
+		result.err = dpx_listing_next(listing, 50, &entries, &count);
+		if (result.err != EAGAIN && (result.err || count == 0))
+			break;
+		for (size_t i = 0; i < count; i++)
+			keep(&result, &entries[i]);
+	}
+	CHECK(dpx_listing_next(listing, 50, &entries, &count) == result.err); /* the end and errors stay */
+	CHECK(count == 0);
+	dpx_listing_counts(listing, &result.counts);
+	dpx_listing_close(listing, 5000);
+	return result;
+}
+
+static struct result list_path(const char *path, const char *after, unsigned depth)
+{
+	struct dpx_list_options options = {.path = path, .start_after = after, .recursive = 1, .sizes = 1, .depth = depth};
+	struct dpx_session *session = open_session();
+	struct result result = list_in(session, &options);
+	close_session(session);
+	return result;
+}
+
+static void expect(struct result result, const char *text)
+{
+	if (result.err || strcmp(result.text, text) != 0) {
+		fprintf(stderr, "error %d, got:\n%swanted:\n%s", result.err, result.text, text);
+		exit(1);
+	}
+	free(result.text);
+}
+
+/* a-b, a.txt, a/x, a/y, b/c/1, b/z, with a link to a file, one to a directory, one to nowhere, a socket */
+static void small_tree(void)
+{
+	fake_reset();
+	size_t b = fake_add(0, "b", DPX_KIND_DIR, 0);
+	size_t a = fake_add(0, "a", DPX_KIND_DIR, 0);
+	fake_add(0, "a.txt", DPX_KIND_FILE, 1);
+	fake_add(a, "y", DPX_KIND_FILE, 4);
+	fake_add(a, "x", DPX_KIND_FILE, 3);
+	fake_add(0, "a-b", DPX_KIND_FILE, 2);
+	fake_add(b, "z", DPX_KIND_FILE, 6);
+	size_t c = fake_add(b, "c", DPX_KIND_DIR, 0);
+	fake_add(c, "1", DPX_KIND_FILE, 5);
+	fake.files[fake_add(0, "l1", DPX_KIND_LINK, 0)].target = 3;
+	fake.files[fake_add(0, "l2", DPX_KIND_LINK, 0)].target = a;
+	fake_add(0, "l3", DPX_KIND_LINK, 0);
+	fake_add(0, "s", DPX_KIND_OTHER, 0);
+}
+
+#define SMALL_TREE "a-b 2\na.txt 1\na/x 3\na/y 4\nb/c/1 5\nb/z 6\nl1 1\nl3 -1\n"
+
+static void test_order_and_links(void)
+{
+	small_tree();
+	for (unsigned depth = 0; depth < 5; depth++)
+		expect(list_path("", NULL, depth), SMALL_TREE);
+	struct result result = list_path("", NULL, 0);
+	CHECK(result.counts.left_out == 2 && result.counts.entries == 8 && result.counts.directories == 4);
+	free(result.text);
+	expect(list_path("b", NULL, 0), "b/c/1 5\nb/z 6\n");
+	expect(list_path("b/", NULL, 0), "b/c/1 5\nb/z 6\n");
+	expect(list_path("a/x", NULL, 0), "a/x 3\n");
+	expect(list_path("a/x", "a/x", 0), "");
+}
+
+static void expect_error(struct result result, int err)
+{
+	CHECK(result.err == err);
+	CHECK(result.len == 0);
+	free(result.text);
+}
+
+static void test_bad_roots(void)
+{
+	small_tree();
+	expect_error(list_path("nope", NULL, 0), ENOENT);
+	expect_error(list_path("a/nope/x", NULL, 0), ENOENT);
+	expect_error(list_path("a/x/y", NULL, 0), ENOTDIR);
+	expect_error(list_path("a/x/", NULL, 0), ENOTDIR);
+	expect_error(list_path("s", NULL, 0), ENOTDIR);
+	expect_error(list_path("a/../b", NULL, 0), EINVAL);
+	expect_error(list_path("..", NULL, 0), EINVAL);
+	fake_reset();
+	expect(list_path("", NULL, 0), "");
+}
+
+static void test_start_after(void)
+{
+	small_tree();
+	const char *all = SMALL_TREE;
+	for (const char *line = all; *line; line = strchr(line, '\n') + 1) {
+		char path[32] = "";
+		memcpy(path, line, strcspn(line, " "));
+		expect(list_path("", path, 2), strchr(line, '\n') + 1);
+	}
+	expect(list_path("", "", 0), all);
+	expect(list_path("", "a/", 0), strstr(all, "a/x"));
+	expect(list_path("", "a0", 0), strstr(all, "b/c"));
+	expect(list_path("b", "a", 0), "b/c/1 5\nb/z 6\n");
+	expect(list_path("b", "b0", 0), "");
+	long before = atomic_load(&fake.listed);
+	expect(list_path("", "b/c/1", 0), strstr(all, "b/z"));
+	CHECK(atomic_load(&fake.listed) - before == 8 + 2 + 1); /* the root, b, c: not a */
+}
+
+static void test_stores_that_tell_less_or_more(void)
+{
+	for (int mode = 0; mode < 16; mode++) {
+		small_tree();
+		fake.hide_kinds = mode & 1;
+		fake.hide_inodes = mode & 2;
+		fake.tell_sizes = mode & 4;
+		fake.restless = mode & 8;
+		expect(list_path("", NULL, 0), SMALL_TREE);
+		expect(list_path("", "a/x", 0), strstr(SMALL_TREE, "a/y"));
+	}
+}
+
+static void only_links_are_looked_at(enum fake_call call, const char *name)
+{
+	CHECK(call != CALL_STAT || *name == '\0' || *name == 'l');
+}
+
+static void test_names_only_looks_at_links_alone(void)
+{
+	struct dpx_list_options options = {.path = "", .recursive = 1};
+	small_tree();
+	fake.before = only_links_are_looked_at;
+	struct dpx_session *session = open_session();
+	expect(list_in(session, &options), "a-b -1\na.txt -1\na/x -1\na/y -1\nb/c/1 -1\nb/z -1\nl1 1\nl3 -1\n");
+	options.recursive = 0;
+	expect(list_in(session, &options), "a-b -1\na.txt -1\nl1 1\nl3 -1\n");
+	close_session(session);
+}
+
+/* ---- faults ---- */
+
+static void big_tree(size_t dirs, size_t files)
+{
+	char name[32];
+	fake_reset();
+	for (size_t d = 0; d < dirs; d++) {
+		snprintf(name, sizeof(name), "d%04zu", d);
+		size_t dir = fake_add(0, name, DPX_KIND_DIR, 0);
+		for (size_t f = 0; f < files; f++) {
+			snprintf(name, sizeof(name), "f%06zu", (f * 7919) % files);
+			fake_add(dir, name, DPX_KIND_FILE, f);
+		}
+	}
+}
+
+/* Every call in turn fails: the listing ends with that error after a true beginning of the whole, or, for what
+ * may vanish under it, goes on without it. Nothing is left open. */
+static void fail_each_call(int err)
+{
+	struct result whole = list_path("", NULL, 2);
+	for (long k = 1;; k += k < 100 ? 1 : 37) {
+		atomic_store(&fake.calls, 0);
+		fake.failed = 0;
+		fake.fail_at = k;
+		fake.fail_with = err;
+		struct result result = list_path("", NULL, 1 + (unsigned)k % 3);
+		fake.fail_at = 0;
+		if (!fake.failed) {
+			CHECK(result.err == 0 && strcmp(result.text, whole.text) == 0);
+			free(result.text);
+			break;
+		}
+		if (err != ENOENT) {
+			CHECK(result.err == err);
+			CHECK(strncmp(whole.text, result.text, result.len) == 0);
+		}
+		free(result.text);
+	}
+	free(whole.text);
+}
+
+static void test_fault_at_every_call(void)
+{
+	small_tree();
+	fail_each_call(EIO);
+	fail_each_call(ENOMEM);
+	fail_each_call(ENOENT);
+	big_tree(3, 700);
+	fail_each_call(EIO);
+	small_tree();
+	fake.restless = 1;
+	fail_each_call(EIO);
+	small_tree();
+	fake.hide_kinds = 1;
+	fail_each_call(EIO);
+	big_tree(3, 20); /* without links: one that may not be followed is listed all the same */
+	fail_each_call(EACCES);
+}
+
+/* ---- changes under way ---- */
+
+static const char *trigger; /* the change below happens once, just before this name is looked at or opened */
+static enum fake_call trigger_call;
+static void (*change)(void);
+
+static void on_trigger(enum fake_call call, const char *name)
+{
+	if (change && call == trigger_call && strcmp(name, trigger) == 0) {
+		void (*now)(void) = change;
+		change = NULL;
+		now();
+	}
+}
+
+static void change_before(enum fake_call call, const char *name, void (*what)(void))
+{
+	trigger_call = call;
+	trigger = name;
+	change = what;
+	fake.before = on_trigger;
+}
+
+static void flat_tree(void)
+{
+	fake_reset();
+	fake_add(0, "b", DPX_KIND_FILE, 1);
+	fake_add(0, "d", DPX_KIND_FILE, 2);
+	fake_add(0, "f", DPX_KIND_FILE, 3);
+	size_t dir = fake_add(0, "h", DPX_KIND_DIR, 0);
+	fake_add(dir, "x", DPX_KIND_FILE, 4);
+}
+
+static void d_to_e(void) { fake_rename("d", 0, "e"); }
+static void d_to_a(void) { fake_rename("d", 0, "a"); }
+static void d_to_z(void) { fake_rename("d", 0, "z"); }
+static void d_over_f(void) { fake_rename("d", 0, "f"); }
+static void d_over_b(void) { fake_rename("d", 0, "b"); }
+static void d_removed(void) { fake_remove("d"); }
+static void h_to_k(void) { fake_rename("h", 0, "k"); }
+static void h_removed(void) { fake_remove("h"); }
+static void nothing_left(void) { fake_remove("d"), fake_remove("h"), fake_remove("b"), fake_remove("f"); }
+static void rotate(void) { fake_rename("f", 0, "g"), fake_rename("d", 0, "f"), fake_rename("b", 0, "d"); }
+
+static void expect_change(enum fake_call call, const char *name, void (*what)(void), const char *text)
+{
+	for (unsigned depth = 1; depth < 4; depth++) {
+		flat_tree();
+		change_before(call, name, what);
+		expect(list_path("", NULL, depth), text);
+		CHECK(!change);
+	}
+}
+
+static void test_changes_between_reading_and_looking(void)
+{
+	expect_change(CALL_STAT, "d", d_to_e, "b 1\ne 2\nf 3\nh/x 4\n");
+	expect_change(CALL_STAT, "d", d_to_z, "b 1\nf 3\nh/x 4\nz 2\n");
+	expect_change(CALL_STAT, "d", d_to_a, "a 2\nb 1\nf 3\nh/x 4\n");
+	expect_change(CALL_STAT, "d", d_removed, "b 1\nf 3\nh/x 4\n");
+	expect_change(CALL_STAT, "d", d_over_f, "b 1\nf 2\nh/x 4\n");
+	expect_change(CALL_STAT, "d", d_over_b, "b 1\nf 3\nh/x 4\n");
+	expect_change(CALL_STAT, "b", nothing_left, "");
+	expect_change(CALL_STAT, "b", rotate, "d 1\nf 2\ng 3\nh/x 4\n");
+	expect_change(CALL_OPEN, "h", h_to_k, "b 1\nd 2\nf 3\nh/x 4\n"); /* files of a moved directory: old names */
+	expect_change(CALL_OPEN, "h", h_removed, "b 1\nd 2\nf 3\n");
+}
+
+static void test_changes_between_passes(void)
+{
+	expect_change(CALL_VERSION, "", d_to_a, "a 2\nb 1\nf 3\nh/x 4\n");
+	expect_change(CALL_LIST, "", d_to_a, "a 2\nb 1\nf 3\nh/x 4\n");
+	expect_change(CALL_LIST, "", d_removed, "b 1\nf 3\nh/x 4\n");
+}
+
+/* A directory that is renamed in before every pass and every look never holds still: still each file once. */
+static void always_moving(enum fake_call call, const char *name)
+{
+	static int turn;
+	(void)name;
+	if (call == CALL_STAT && !*name)
+		return;
+	if (turn++ % 2)
+		fake_rename("a", 0, "d");
+	else
+		fake_rename("d", 0, "a");
+}
+
+static void test_directory_that_never_holds_still(void)
+{
+	for (int turn = 0; turn < 50; turn++) {
+		flat_tree();
+		fake.before = always_moving;
+		struct result result = list_path("", NULL, 1);
+		CHECK(!result.err && result.entries == 4);
+		CHECK((strstr(result.text, "a 2") || strstr(result.text, "a -1")) !=
+		      (strstr(result.text, "d 2") || strstr(result.text, "d -1")));
+		CHECK(strstr(result.text, "b 1") && strstr(result.text, "f 3") && strstr(result.text, "h/x 4"));
+		free(result.text);
+		fake.before = NULL;
+		if (fake_find(0, "d", 1) == SIZE_MAX)
+			fake_rename("a", 0, "d");
+	}
+}
+
+/* ---- bounds ---- */
+
+static struct dpx_listing *begin(struct dpx_session *session, unsigned depth)
+{
+	struct dpx_list_options options = {.path = "", .recursive = 1, .sizes = 1, .depth = depth};
+	struct dpx_listing *listing;
+	CHECK(dpx_listing_open(session, &options, &listing) == 0);
+	return listing;
+}
+
+static size_t take(struct dpx_listing *listing)
+{
+	const struct dpx_list_entry *entries;
+	size_t count;
+	int rc;
+	while ((rc = dpx_listing_next(listing, 50, &entries, &count)) == EAGAIN)
+		continue;
+	CHECK(rc == 0);
+	return count;
+}
+
+static void rest(unsigned ms)
+{
+	nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = (ms % 1000) * 1000000L}, NULL);
+}
+
+/* With a consumer that stands still, reading ahead ends at its bound, and goes on when the consumer does. */
+static void check_bound(size_t dirs, size_t files, size_t most)
+{
+	big_tree(dirs, files);
+	fake.tell_sizes = 1;
+	struct dpx_session *session = open_session();
+	struct dpx_listing *listing = begin(session, 4);
+	size_t total = take(listing);
+	long ahead = -1;
+	while (ahead != atomic_load(&fake.listed)) {
+		ahead = atomic_load(&fake.listed);
+		rest(200);
+	}
+	CHECK((size_t)ahead < most);
+	for (size_t got; (got = take(listing)) > 0;)
+		total += got;
+	CHECK(total == dirs * files);
+	dpx_listing_close(listing, 5000);
+	close_session(session);
+}
+
+static void test_read_ahead_is_bounded(void)
+{
+	size_t bound = DPX_LIST_AHEAD_BYTES / 48; /* entries, at 48 bytes or more each */
+	check_bound(200, 3000, bound + 5 * 3000);
+	check_bound(3, 250000, 250000 + bound + 4 * (1 << 20) / 48); /* one whole, the others begun and put off */
+}
+
+static void test_looks_ahead_are_bounded(void)
+{
+	static const size_t files = 3 * DPX_LIST_AHEAD_LOOKS / 2;
+	fake_reset();
+	for (size_t f = 0; f < files; f++) {
+		char name[32];
+		snprintf(name, sizeof(name), "f%06zu", f);
+		fake_add(0, name, DPX_KIND_FILE, f);
+	}
+	fake.blind = 1;
+	struct dpx_session *session = open_session();
+	struct dpx_listing *listing = begin(session, 4);
+	size_t total = take(listing);
+	long calls = -1;
+	while (calls != atomic_load(&fake.calls)) {
+		calls = atomic_load(&fake.calls);
+		rest(100);
+	}
+	CHECK((size_t)calls < total + DPX_LIST_AHEAD_LOOKS + 4 * (DPX_LIST_AHEAD_LOOKS / 256) + 1000);
+	for (size_t got; (got = take(listing)) > 0;)
+		total += got;
+	CHECK(total == files);
+	dpx_listing_close(listing, 5000);
+	close_session(session);
+}
+
+static void test_deep_tree(void)
+{
+	fake_reset();
+	size_t at = 0;
+	for (int depth = 0; depth < 500; depth++) {
+		at = fake_add(at, "d", DPX_KIND_DIR, 0);
+		fake_add(at, depth % 2 ? "a" : "e", DPX_KIND_FILE, 1);
+	}
+	struct result result = list_path("", NULL, 3);
+	CHECK(!result.err && result.entries == 500 && result.counts.directories == 501);
+	free(result.text);
+}
+
+static void test_depth_follows_sleep(void)
+{
+	big_tree(20, 100);
+	struct result result = list_path("", NULL, 0);
+	unsigned at_rest = (unsigned)result.counts.depth;
+	free(result.text);
+	fake.delay_us = 300;
+	result = list_path("", NULL, 0);
+	CHECK(!result.err && result.entries == 2000);
+	CHECK(result.counts.depth > at_rest && result.counts.depth <= DPX_LIST_DEEPEST);
+	free(result.text);
+	result = list_path("", NULL, 3);
+	CHECK(result.counts.depth == 3);
+	free(result.text);
+}
+
+/* ---- stopping ---- */
+
+static void wait_for_hang(void)
+{
+	pthread_mutex_lock(&fake.lock);
+	while (!fake.hanging)
+		pthread_cond_wait(&fake.changed, &fake.lock);
+	pthread_mutex_unlock(&fake.lock);
+}
+
+static void end_hang(void)
+{
+	pthread_mutex_lock(&fake.lock);
+	fake.hang = 0;
+	pthread_cond_broadcast(&fake.changed);
+	pthread_mutex_unlock(&fake.lock);
+}
+
+static long ms_now(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static void test_close_does_not_wait_for_a_hanging_store(void)
+{
+	small_tree();
+	fake.hang = 1;
+	struct dpx_session *session = open_session();
+	struct dpx_listing *listing = begin(session, 2);
+	const struct dpx_list_entry *entries;
+	size_t count;
+	CHECK(dpx_listing_next(listing, 20, &entries, &count) == EAGAIN);
+	wait_for_hang();
+	long start = ms_now();
+	dpx_listing_close(listing, 50);
+	CHECK(ms_now() - start < 1000);
+	CHECK(atomic_load(&session->counters.listings_live) == 1); /* the runner keeps it */
+	end_hang();
+	for (int turn = 0; turn < 500 && atomic_load(&session->counters.listings_live); turn++)
+		rest(10);
+	close_session(session);
+}
+
+static void *cancel_soon(void *listing)
+{
+	rest(30);
+	dpx_listing_cancel(listing);
+	return NULL;
+}
+
+static void test_cancel_ends_a_next_that_waits(void)
+{
+	small_tree();
+	fake.hang = 1;
+	struct dpx_session *session = open_session();
+	struct dpx_listing *listing = begin(session, 2);
+	pthread_t thread;
+	const struct dpx_list_entry *entries;
+	size_t count = 1;
+	CHECK(pthread_create(&thread, NULL, cancel_soon, listing) == 0);
+	long start = ms_now();
+	CHECK(dpx_listing_next(listing, 20000, &entries, &count) == 0 && count == 0);
+	CHECK(ms_now() - start < 5000);
+	pthread_join(thread, NULL);
+	end_hang();
+	dpx_listing_close(listing, 5000);
+	close_session(session);
+}
+
+static void test_closing_early_at_every_block(void)
+{
+	big_tree(30, 1000);
+	fake.tell_sizes = 1;
+	for (int blocks = 0; blocks < 12; blocks++) {
+		struct dpx_session *session = open_session();
+		struct dpx_listing *listing = begin(session, 3);
+		for (int i = 0; i < blocks; i++)
+			take(listing);
+		dpx_listing_close(listing, 5000);
+		close_session(session);
+	}
+}
+
+static void test_closed_session_is_an_error(void)
+{
+	big_tree(200, 100);
+	struct dpx_session *session = open_session();
+	struct dpx_listing *listing = begin(session, 2);
+	const struct dpx_list_entry *entries;
+	size_t count;
+	int rc;
+	take(listing);
+	CHECK(dpx_session_close(session, 5000) == 0);
+	while ((rc = dpx_listing_next(listing, 50, &entries, &count)) == 0 && count > 0)
+		continue;
+	CHECK(rc == EBADF);
+	dpx_listing_close(listing, 5000);
+	CHECK(atomic_load(&session->counters.listings_live) == 0);
+	dpx_session_release(session);
+}
+
+int main(void)
+{
+	test_order_and_links();
+	test_bad_roots();
+	test_start_after();
+	test_stores_that_tell_less_or_more();
+	test_names_only_looks_at_links_alone();
+	test_fault_at_every_call();
+	test_changes_between_reading_and_looking();
+	test_changes_between_passes();
+	test_directory_that_never_holds_still();
+	test_read_ahead_is_bounded();
+	test_looks_ahead_are_bounded();
+	test_deep_tree();
+	test_depth_follows_sleep();
+	test_close_does_not_wait_for_a_hanging_store();
+	test_cancel_ends_a_next_that_waits();
+	test_closing_early_at_every_block();
+	test_closed_session_is_an_error();
+	free(fake.files);
+	puts("test_listing: ok");
+	return 0;
+}
