@@ -46,6 +46,7 @@ __all__ = [
     "Skip",
     "Stage",
     "State",
+    "is_stateful",
 ]
 
 
@@ -249,3 +250,8 @@ class Stage(ABC, Generic[T_co]):
     def __setstate__(self, state: State) -> None:
         self.__dict__.update(state)
         self.__dict__.update(self._live())
+
+
+def is_stateful(source: Any) -> bool:
+    """Has the source torchdata's node protocol: a stage, a node?"""
+    return all(callable(getattr(source, name, None)) for name in ("reset", "get_state", "__next__"))

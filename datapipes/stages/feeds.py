@@ -22,7 +22,7 @@ from datapipes.backends.base import Backend
 from datapipes.errors import DatapipesError
 from datapipes.records import WHOLE, ReadRequest
 from datapipes.stages.indexed import BLOCK, Order
-from datapipes.stages.state import State, fresh_copy
+from datapipes.stages.state import State, copy_identity
 from datapipes.urls import parse_url
 
 __all__ = ["Cursor", "IndexFeed", "Segment", "Stores", "new_request"]
@@ -158,8 +158,7 @@ class IndexFeed:
     def state(self, position: int, *, finished: bool) -> State | None:  # noqa: ARG002 - for other feeds
         """What of the source a state needs where ``position`` comes next; None where another thread has gone
         on meanwhile: ask again with the new position."""
-        copy: State = fresh_copy(self._order.identity)
-        return copy
+        return copy_identity(self._order.identity)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -21,7 +21,7 @@ from datapipes.errors import OptionError, UrlError
 from datapipes.index import FileIndex
 from datapipes.jobs import Job
 from datapipes.records import FileEntry
-from datapipes.stages.base import EpochClock, Stage
+from datapipes.stages.base import EpochClock, Stage, is_stateful
 from datapipes.stages.state import (
     EPOCH_KEY,
     FINGERPRINT_KEY,
@@ -31,7 +31,7 @@ from datapipes.stages.state import (
     SOURCE_KEY,
     VERSION_KEY,
     State,
-    fresh_copy,
+    copy_identity,
     match_identity,
     stored_count,
 )
@@ -150,7 +150,7 @@ class Walk:
     def state(self) -> State:
         finished = self._finished
         names, stop = self.block
-        state: State = fresh_copy(self._template)
+        state = copy_identity(self._template)
         state[POSITION_KEY] = stop - names.__length_hint__()  # type: ignore[attr-defined]  # a list's iterator
         state[FINISHED_KEY] = finished
         return state
@@ -251,10 +251,10 @@ def place_in_job(job: Job | None, ordinal: int | None) -> tuple[Job, int]:
     return job, job.next_ordinal() if ordinal is None else ordinal
 
 
-def read_names(source: Iterable[Any]) -> Iterator[FileEntry]:
+def read_names(source: Any) -> Iterator[FileEntry]:
     """Every name of one pass over ``source``; UrlError for what is none."""
-    if hasattr(source, "reset") and hasattr(source, "get_state"):
-        source.reset()  # a stage or a node: without it, a second pass would find it at its end
+    if is_stateful(source):
+        source.reset()  # without it, a second pass would find a stage or a node at its end
     for position, item in enumerate(source):
         if isinstance(item, str):
             yield FileEntry(item)

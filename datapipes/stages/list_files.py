@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -63,6 +63,11 @@ class ListFiles(IndexedStage):
         check_sources(sources)
         if relist not in ("job", "epoch"):
             raise OptionError(f"relist must be 'job' or 'epoch', not {relist!r}")
+        if relist == "epoch" and isinstance(sources, Iterator) and not hasattr(sources, "reset"):
+            raise OptionError(
+                f"relist='epoch' reads the sources anew for each epoch, and {type(sources).__name__} can be "
+                "read only once; give a list, a pipe or a node"
+            )
         super().__init__(entries=entries)
         self.sources = sources
         self.recursive = bool(recursive)

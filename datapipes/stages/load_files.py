@@ -29,7 +29,7 @@ from datapipes.stages.state import (
     VERSION_KEY,
     State,
     check_count,
-    fresh_copy,
+    copy_identity,
     stored_count,
 )
 
@@ -107,34 +107,36 @@ class LoadFiles(Stage[Any]):
         run = self._run
         if run is None and (run := self._begin()) is None:
             raise StopIteration
-        with run.lock:
-            try:
-                while True:
-                    try:
-                        position, request, data, error = run.pull()
-                    except StopIteration:
-                        if run.advance():
-                            continue
-                        raise
-                    if error is not None:
-                        item = run.replace(position, request.url, error)
-                        if item is SKIP:
-                            continue
-                        return item
-                    if run.ordered:
-                        run.cursor.position += 1
-                    else:
-                        run.cursor.take(run.absolute(position))
-                    return request[0], data if type(data) is bytes else bytes(data)
-            except StopIteration:
-                raise
-            except Exception as error:
-                if run.fail(error):
+        run.acquire()  # half the price of a with statement
+        try:
+            while True:
+                try:
+                    position, request, data, error = run.pull()
+                except StopIteration:
+                    if run.advance():
+                        continue
                     raise
-                raise StopIteration from None
-            except BaseException:
-                self._interrupt(run)
+                if error is not None:
+                    item = run.replace(position, request.url, error)
+                    if item is SKIP:
+                        continue
+                    return item
+                if run.ordered:
+                    run.cursor.position += 1
+                else:
+                    run.cursor.take(run.absolute(position))
+                return request[0], data if type(data) is bytes else bytes(data)
+        except StopIteration:
+            raise
+        except Exception as error:
+            if run.fail(error):
                 raise
+            raise StopIteration from None
+        except BaseException:
+            self._interrupt(run)
+            raise
+        finally:
+            run.release()
 
     def __len__(self) -> int:
         """Names of the present epoch; TypeError where the source has no length."""
@@ -200,7 +202,7 @@ class LoadFiles(Stage[Any]):
 
     def _state_at_start(self, epoch: int) -> State:
         if isinstance(self.source, IndexedStage):
-            saved = fresh_copy(self.source.order(epoch).identity)
+            saved = copy_identity(self.source.order(epoch).identity)
         else:
             feed = NameFeed(self.source, Cursor(0, []), Stores(self.resolve), self._access, window=None)
             saved = feed.state_at_start()

@@ -16,7 +16,7 @@ from typing import Any
 
 from datapipes.errors import DatapipesError, OptionError, StateError, StoreTimeoutError
 from datapipes.records import UNKNOWN_SIZE, WHOLE, FileEntry, ReadRequest
-from datapipes.stages.base import Stage
+from datapipes.stages.base import Stage, is_stateful
 from datapipes.stages.feeds import Cursor, Segment, Stores, new_request
 from datapipes.stages.indexed import BLOCK, not_a_name
 from datapipes.stages.state import (
@@ -29,7 +29,7 @@ from datapipes.stages.state import (
     stored_count,
 )
 
-__all__ = ["NameFeed", "SourceAccess", "is_stateful"]
+__all__ = ["NameFeed", "SourceAccess"]
 
 STRIDE = 64
 """Names between two snapshots of a source's state: as many are pulled again, at most, on resume."""
@@ -40,11 +40,6 @@ SOURCE_WAIT_S = 30.0
 _END: Any = object()
 
 
-def is_stateful(source: Any) -> bool:
-    """Has the source torchdata's node protocol: a stage, a node?"""
-    return all(callable(getattr(source, name, None)) for name in ("reset", "get_state", "__next__"))
-
-
 class SourceAccess:
     """What all feeds over one source share. The lock is held while the source is asked, so that an old run
     that is still in the source's ``next`` cannot take a name of the new one."""
@@ -52,6 +47,7 @@ class SourceAccess:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.pulled = False
+        self.owner: object = None  # the feed that opened the source last
 
 
 class NameFeed:
@@ -97,6 +93,7 @@ class NameFeed:
                 operation="reset",
             )
         try:
+            self._access.owner = self
             snapshot = None if saved is None else saved.get(self.SNAPSHOT_KEY)
             if self._stateful:
                 self._names = self._source
@@ -264,7 +261,7 @@ class NameFeed:
 
     def close(self) -> None:
         self._closed = True
-        if isinstance(self._source, Stage):
+        if isinstance(self._source, Stage) and self._access.owner is self:
             self._source.close()  # ends a ``next`` that waits, so that the lock comes free
 
 

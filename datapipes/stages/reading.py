@@ -59,7 +59,8 @@ class Reading:
         on_error: OnError,
         read_options: dict[str, Any],
     ) -> None:
-        self.lock = threading.Lock()  # one ``next`` at a time; held while it waits
+        lock = threading.Lock()  # one ``next`` at a time; held while it waits
+        self.acquire, self.release = lock.acquire, lock.release
         self.cursor = cursor
         self.ordered: bool = read_options["ordered"]
         self.reader: ReadIterator = _Refused([])
@@ -140,7 +141,7 @@ class Reading:
         source = None
         while source is None:
             finished = self._finished
-            position, ahead = self.cursor.snapshot()
+            position, ahead = (self.cursor.position, []) if self.ordered else self.cursor.snapshot()
             source = self._feed.state(position, finished=finished)
         return {
             **self._header,

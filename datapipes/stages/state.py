@@ -23,6 +23,7 @@ __all__ = [
     "State",
     "check_count",
     "check_kind",
+    "copy_identity",
     "fresh_copy",
     "match_identity",
     "stored_count",
@@ -108,6 +109,15 @@ def match_identity(saved: Any, own: State, *, except_for: Collection[str] = ()) 
             raise StateError(
                 f"the state has {key}={saved[key]!r} and this pipeline {key}={value!r}: {reason}"
             )
+
+
+def copy_identity(identity: State) -> State:
+    """A copy of an identity, whose only nested value is its source's."""
+    copied = identity.copy()
+    source = copied.get(SOURCE_KEY)
+    if source is not None:
+        copied[SOURCE_KEY] = copy_identity(source)
+    return copied
 
 
 def fresh_copy(value: Any) -> Any:
