@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 import zlib
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -202,8 +203,8 @@ def _columns(chunk: Sequence[FileEntry | str]) -> tuple[Sequence[str], NDArray[n
         chunk = [_as_entry(item) for item in chunk]
     urls, sizes = zip(*chunk, strict=True)
     try:
-        return urls, np.fromiter(sizes, np.int64, len(sizes))
-    except (TypeError, ValueError, OverflowError):
+        return urls, np.frombuffer(array("q", sizes), np.int64)  # unlike numpy, array takes no fractions
+    except (TypeError, OverflowError):
         wrong = next(size for size in sizes if not isinstance(size, int) or not -1 <= size < 1 << 63)
         raise OptionError(f"a size is a number of bytes, or -1 where it is unknown, not {wrong!r}") from None
 

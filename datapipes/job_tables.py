@@ -7,7 +7,7 @@ import mmap
 import operator
 import os
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from datapipes.errors import OptionError, error_from_os
 from datapipes.job_locks import Deadline, locked_file, open_lock, process_mutex
 
-__all__ = ["MAX_EPOCH", "MAX_SLOTS", "EpochSlots", "Number", "SharedCounters", "SharedTable"]
+__all__ = ["MAX_EPOCH", "MAX_SLOTS", "EpochSlots", "Number", "Origin", "SharedCounters", "SharedTable"]
 
 MAX_SLOTS = 4096
 """Slots of a table: more than the workers of a host."""
@@ -27,13 +27,17 @@ MAX_EPOCH = 1 << 62
 _TIMEOUT_S = 30.0
 
 Number = Literal["<i8", "<f8"]
+Origin = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 class SharedTable:
-    """A mapped file of 8-byte numbers, zero at first; the same memory in every process that opens it."""
+    """A mapped file of 8-byte numbers, zero at first; the same memory in every process that opens it.
 
-    def __init__(self, path: Path, rows: int, columns: int, number: Number) -> None:
-        self._path = path
+    What is made of it travels as the call that makes it again: ``origin``, a callable and its arguments.
+    """
+
+    def __init__(self, path: Path, rows: int, columns: int, number: Number, origin: Origin) -> None:
+        self._path, self.origin = path, origin
         size = 8 * rows * columns
         # One descriptor, kept open: closing any other of this process would drop the lock.
         self._fd = open_lock(path)
@@ -86,6 +90,9 @@ class EpochSlots:
         """Rows, columns and type of the table."""
         return 1 + MAX_SLOTS, 3, "<i8"
 
+    def __reduce__(self) -> Origin:
+        return self._table.origin
+
     def set_epoch(self, epoch: int) -> None:
         """The next iteration of every slot is ``epoch``. Raises OptionError for what is no epoch."""
         wanted = _integer("epoch", epoch, MAX_EPOCH)
@@ -125,6 +132,9 @@ class SharedCounters:
     def shape(fields: Sequence[str]) -> tuple[int, int, Number]:
         """Rows, columns and type of the table."""
         return MAX_SLOTS, len(fields), "<f8"
+
+    def __reduce__(self) -> Origin:
+        return self._table.origin
 
     def add(self, slot: int, amounts: Mapping[str, float]) -> None:
         """Add to the numbers of ``slot``: about 5 us, so gather first and add now and then.

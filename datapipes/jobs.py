@@ -15,7 +15,7 @@ from datapipes.errors import FileMissingError, IndexFileError
 from datapipes.index import FileIndex
 from datapipes.job_directory import JobDirectory, base_directory, directory_name
 from datapipes.job_locks import exclusive, process_mutex
-from datapipes.job_tables import EpochSlots, Number, SharedCounters, SharedTable
+from datapipes.job_tables import EpochSlots, Number, Origin, SharedCounters, SharedTable
 from datapipes.launchers import launcher_job_id, launcher_rank
 
 __all__ = ["DEFAULT_BUILD_TIMEOUT_S", "EpochSlots", "Job", "SharedCounters", "launcher_rank"]
@@ -114,14 +114,14 @@ class Job:
 
     def epochs(self, key: str) -> EpochSlots:
         """The epochs of the pipe ``key`` on this rank (the launcher's rank is part of the key)."""
-        rank, world_size = launcher_rank()
-        return EpochSlots(self._table("epochs", f"{key} {rank}/{world_size}", *EpochSlots.shape()))
+        path = self._file("epochs", _of_this_rank(key))
+        return EpochSlots(self._table(path, EpochSlots.shape(), (_epochs, (self, key))))
 
     def counters(self, key: str, fields: Sequence[str]) -> SharedCounters:
         """Counters named ``fields`` of the pipe ``key`` on this rank, zero at first."""
-        rank, world_size = launcher_rank()
-        name = f"{key} {rank}/{world_size} {list(fields)}"
-        return SharedCounters(self._table("counters", name, *SharedCounters.shape(fields)), fields)
+        path = self._file("counters", _of_this_rank(f"{key} {list(fields)}"))
+        origin = (_counters, (self, key, tuple(fields)))
+        return SharedCounters(self._table(path, SharedCounters.shape(fields), origin), fields)
 
     def __repr__(self) -> str:
         return f"Job({str(self._directory.path)!r})"
@@ -132,17 +132,30 @@ class Job:
     def _file(self, kind: str, key: str) -> Path:
         return self.path / f"{kind}-{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}"
 
-    def _table(self, kind: str, key: str, rows: int, columns: int, number: Number) -> SharedTable:
-        path = self._file(kind, key)
+    def _table(self, path: Path, shape: tuple[int, int, Number], origin: Origin) -> SharedTable:
         with process_mutex(f"{path} opening"):
             table = self._tables.get(path.name)
             if table is None:
-                table = self._tables[path.name] = SharedTable(path, rows, columns, number)
+                table = self._tables[path.name] = SharedTable(path, *shape, origin)
         return table
 
 
 def _job_at(path: str) -> Job:
     return Job.at(path)
+
+
+def _epochs(job: Job, key: str) -> EpochSlots:
+    return job.epochs(key)
+
+
+def _counters(job: Job, key: str, fields: Sequence[str]) -> SharedCounters:
+    return job.counters(key, fields)
+
+
+def _of_this_rank(key: str) -> str:
+    """Ranks share a host and a job, but each has epochs and counters of its own."""
+    rank, world_size = launcher_rank()
+    return f"{key} {rank}/{world_size}"
 
 
 def _opened(path: Path) -> FileIndex | None:
