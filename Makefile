@@ -80,7 +80,7 @@ lint: $(VENV)/nodes/.ready
 	$(VENV)/nodes/bin/ruff check .
 	$(VENV)/nodes/bin/mypy
 	$(VENV)/nodes/bin/mypy tests demo
-	$(VENV)/nodes/bin/pyright --pythonpath $(VENV)/nodes/bin/python
+	$(VENV)/nodes/bin/basedpyright --pythonpath $(VENV)/nodes/bin/python
 
 bench: $(VENV)/nodes/.ready
 	$(VENV)/nodes/bin/python -m benchmarks $(BENCH)
