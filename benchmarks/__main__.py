@@ -17,7 +17,9 @@ TABLES = ("read", "latency", "overhead", "listing", "index")
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"some of: {', '.join(TABLES)} (default: all)")
+    parser.add_argument(
+        "tables", nargs="*", metavar="TABLE", help=f"some of: {', '.join(TABLES)} (default: all)"
+    )
     parser.add_argument("--quick", action="store_true", help="a tenth of the data, for a look")
     parser.add_argument("--repeats", type=int, default=7)
     options = parser.parse_args()

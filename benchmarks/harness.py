@@ -74,7 +74,10 @@ def print_table(title: str, contenders: Sequence[Contender], *, baseline: str, u
     print(f"\n### {title}\n")
     print(f"| | {unit}/s | x {baseline} | CPU us each | |\n|---|---:|---:|---:|---|")
     for c in contenders:
-        print(f"| {c.name} | {c.rate:,.0f} | {c.rate / base.rate:.2f} | {c.cpu_us:.1f} | {c.note()} |", flush=True)
+        print(
+            f"| {c.name} | {c.rate:,.0f} | {c.rate / base.rate:.2f} | {c.cpu_us:.1f} | {c.note()} |",
+            flush=True,
+        )
 
 
 def print_rows(title: str, rows: Sequence[tuple[str, Any]]) -> None:
@@ -90,7 +93,10 @@ def print_machine(repeats: int) -> None:
 
     if _dfs.build_type != "release":
         sys.exit("this is a debug build of the engine; its timings would mean nothing")
-    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if "model name" in line), platform.machine())
+    cpu = next(
+        (line.split(":")[1].strip() for line in open("/proc/cpuinfo") if "model name" in line),
+        platform.machine(),
+    )
     packages = {}
     for name in ("torch", "torchdata", "numpy", "torch-datapipes"):
         try:
@@ -98,5 +104,7 @@ def print_machine(repeats: int) -> None:
         except PackageNotFoundError:
             packages[name] = "not installed"
     print(f"machine: {os.cpu_count()} cores, {cpu}, Linux {platform.release()}")
-    print(f"versions: Python {platform.python_version()}, " + ", ".join(f"{k} {v}" for k, v in packages.items()))
+    print(
+        f"versions: Python {platform.python_version()}, " + ", ".join(f"{k} {v}" for k, v in packages.items())
+    )
     print(f"engine: {_dfs.build_type} build; median of {repeats} interleaved runs after one warm-up")

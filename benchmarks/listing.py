@@ -40,11 +40,14 @@ def _list_in_child(root: Path) -> tuple[float, float, float]:
         "import sys,time,resource\n"
         "from datapipes.backends.local import LocalBackend\n"
         "before=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "start=time.perf_counter(); it=LocalBackend().list(sys.argv[1]); next(it); first=time.perf_counter()-start\n"
+        "start=time.perf_counter(); it=LocalBackend().list(sys.argv[1]); next(it)\n"
+        "first=time.perf_counter()-start\n"
         "n=1+sum(1 for _ in it); total=time.perf_counter()-start\n"
         "print(first, n/total, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss-before)/1024)"
     )
-    out = subprocess.run([sys.executable, "-c", program, str(root)], check=True, capture_output=True, text=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", program, str(root)], check=True, capture_output=True, text=True
+    ).stdout
     first, rate, peak = map(float, out.split())
     return first, rate, peak
 
@@ -63,7 +66,10 @@ def listing_table(root: Path, *, directories: int, per_directory: int, repeats: 
     print_table(title, interleave(contenders, repeats), baseline=contenders[0].name, unit="entries")
     runs = [_list_in_child(tree) for _ in range(repeats)]
     first, _, peak = (statistics.median(column) for column in zip(*runs, strict=True))
-    print_rows("The same in a process of its own", [("first entry, s", f"{first:.3f}"), ("peak memory grown, MiB", f"{peak:.0f}")])
+    print_rows(
+        "The same in a process of its own",
+        [("first entry, s", f"{first:.3f}"), ("peak memory grown, MiB", f"{peak:.0f}")],
+    )
 
 
 def _names(count: int) -> Iterator[FileEntry]:
@@ -81,7 +87,9 @@ def _pss_of_readers(path: Path, readers: int) -> float:
         "print('ready',flush=True); sys.stdin.read(1)\n"
     )
     children = [
-        subprocess.Popen([sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
         for _ in range(readers)
     ]
     for child in children:

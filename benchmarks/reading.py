@@ -106,7 +106,12 @@ class EngineTensorRun:
         return sum(
             len(
                 self.session.read_batch(
-                    batch, result=ReadResult, error=_fail, max_in_flight=64, out=out, spans=self.spans[: len(batch)]
+                    batch,
+                    result=ReadResult,
+                    error=_fail,
+                    max_in_flight=64,
+                    out=out,
+                    spans=self.spans[: len(batch)],
                 )
             )
             for batch in self.batches
@@ -142,7 +147,9 @@ def read_table(root: Path, *, count: int, size: int, repeats: int) -> None:
             return sum(map(len, batches(pool.map(read_path, paths))))
 
     def loader(data: Any, workers: int) -> Callable[[], int]:
-        return count_batches(lambda: DataLoader(data, batch_size=BATCH, num_workers=workers, collate_fn=first))
+        return count_batches(
+            lambda: DataLoader(data, batch_size=BATCH, num_workers=workers, collate_fn=first)
+        )
 
     contenders = [
         Contender("Python loop", count_batches(lambda: batches(map(read_path, paths)))),
@@ -155,9 +162,17 @@ def read_table(root: Path, *, count: int, size: int, repeats: int) -> None:
         Contender("engine, bytes, sizes known", known, known.note),
         Contender("engine, views", as_views, as_views.note),
         Contender("engine, into a tensor", EngineTensorRun(paths, size)),
-        Contender("pipe load_files_by_local(output='bytes')", count_batches(lambda: batches(LocalFileLoader(paths, output="bytes")))),
-        Contender("pipe load_files_by_local(output='stream')", count_batches(lambda: batches(LocalFileLoader(paths)))),
-        Contender("FileDataset.__getitems__(64)", lambda: sum(len(dataset.__getitems__(list(b))) for b in blocks)),
+        Contender(
+            "pipe load_files_by_local(output='bytes')",
+            count_batches(lambda: batches(LocalFileLoader(paths, output="bytes"))),
+        ),
+        Contender(
+            "pipe load_files_by_local(output='stream')",
+            count_batches(lambda: batches(LocalFileLoader(paths))),
+        ),
+        Contender(
+            "FileDataset.__getitems__(64)", lambda: sum(len(dataset.__getitems__(list(b))) for b in blocks)
+        ),
         Contender("DataLoader over FileDataset, 0 workers", loader(dataset, 0)),
     ]
     try:
@@ -165,7 +180,9 @@ def read_table(root: Path, *, count: int, size: int, repeats: int) -> None:
     except ImportError:
         pass
     else:
-        contenders.append(Contender("node FileLoader through Loader", count_batches(lambda: _node_batches(paths))))
+        contenders.append(
+            Contender("node FileLoader through Loader", count_batches(lambda: _node_batches(paths)))
+        )
     print_table(
         f"{count:,} files of {size // 1024} KiB, page cache, in batches of {BATCH}",
         interleave(contenders, repeats),

@@ -11,7 +11,7 @@ from torch.utils.data.datapipes.iter import IterableWrapper
 
 from benchmarks.harness import print_rows
 from datapipes.index import FileIndex
-from datapipes.stages import ListFiles, ShuffleFiles  # noqa: F401
+from datapipes.stages import ShuffleFiles
 
 
 def _first_item_s(make: Callable[[], object], repeats: int) -> float:

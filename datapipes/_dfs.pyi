@@ -2,8 +2,10 @@
 libdfs, on DAOS containers. Paths are relative to the session's root; names that are not UTF-8 are surrogate
 escaped. See ``_ext/README.md`` for layers, ownership and threads."""
 
-from collections.abc import Buffer, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, final
+
+from typing_extensions import Buffer
 
 Request = tuple[str, int, int, int, Any]
 """(path, offset, length or -1, size of the whole file or -1, tag): see ``records.ReadRequest``; the tag is
@@ -54,13 +56,19 @@ class Session:
         """All of a batch, in request order; the calling thread reads too. With ``out``, item i lands at
         out[spans[i][0]:spans[i][1]] and its data is a memoryview of that part."""
     def list(
-        self, path: str, *, recursive: bool = True, start_after: str | None = None, sizes: bool = True, depth: int = 0
+        self,
+        path: str,
+        *,
+        recursive: bool = True,
+        start_after: str | None = None,
+        sizes: bool = True,
+        depth: int = 0,
     ) -> ListIterator:
         """Yields blocks: lists of (path relative to the root, size or -1), in byte order of the path."""
     def stat(self, path: str) -> tuple[Literal["file", "dir", "link", "other"], int, int]:
         """(kind, size in bytes, mtime in ns), symbolic links followed."""
     def write(self, path: str, data: Buffer) -> None:
-        """Create or replace atomically (a temporary name beside it, synced, then renamed); parents are made."""
+        """Create or replace at once (a temporary name beside it, synced, renamed); parents are made."""
     def create(self, path: str) -> WriteFile: ...
     def rename(self, source: str, target: str) -> None: ...
     def remove(self, path: str) -> None: ...
