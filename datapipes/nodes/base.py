@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from datapipes.errors import BackendUnavailableError
 from datapipes.stages.base import FINISHED_KEY, POSITION_KEY, Stage, State
 from datapipes.stages.reading import AHEAD_KEY
+from datapipes.stages.state import fresh_copy
 
 try:
     from torchdata.nodes import BaseNode
@@ -32,6 +33,9 @@ class StageNode(BaseNode[T]):
     Each ``reset()`` starts the next epoch, so each iteration of a ``torchdata.nodes.Loader`` does. An epoch
     of which nobody has asked an item is not counted: torchdata resets a node to learn its first state.
     Where our nodes follow each other, their stages are nested directly.
+
+    A node that is reset to a state from after the end has nothing left, and its next ``reset()`` starts the
+    next epoch, as torchdata's own nodes do: ``Unbatcher`` would drop the first items of a node that went on.
     """
 
     def __init__(self, stage: Stage[T], source: Any) -> None:
@@ -39,22 +43,29 @@ class StageNode(BaseNode[T]):
         self.stage = stage
         self.source = source
         self._begun = False
+        self._ended: State | None = None  # the state from after the end that this node was reset to
 
     def reset(self, initial_state: State | None = None) -> None:
         """Start the next epoch, or go on from ``initial_state``. Raises StateError where it does not fit."""
         super().reset(initial_state)
-        if initial_state is None and self._begun:
-            state = self.stage.get_state()
-            if not (state[POSITION_KEY] or state[FINISHED_KEY] or state.get(AHEAD_KEY)):
-                self.stage.keep_epoch()
+        state = initial_state
+        if state is None:
+            state, self._ended = self._ended, None  # the stage, given it, starts the next epoch
+        else:
+            self._ended = fresh_copy(state) if dict(state).get(FINISHED_KEY) else None
+        if state is None and self._begun and _at_start(self.stage.get_state()):
+            self.stage.keep_epoch()
         self._begun = True
-        self.stage.reset(initial_state)
+        self.stage.reset(state)
 
     def next(self) -> T:
+        if self._ended is not None:
+            raise StopIteration
         return next(self.stage)
 
     def get_state(self) -> State:
-        return self.stage.get_state()
+        ended = self._ended
+        return self.stage.get_state() if ended is None else dict(fresh_copy(ended))
 
     def set_epoch(self, epoch: int) -> None:
         """The next ``reset()`` starts this epoch; the ones after it count on."""
@@ -71,6 +82,10 @@ class StageNode(BaseNode[T]):
     def shutdown(self) -> None:
         """What torchdata newer than 0.11 calls where 0.11 calls nothing: ``close``."""
         self.close()
+
+
+def _at_start(state: State) -> bool:
+    return not (state[POSITION_KEY] or state[FINISHED_KEY] or state.get(AHEAD_KEY))
 
 
 def as_source(source: Any) -> Any:
