@@ -1,9 +1,9 @@
 """Pipes (IterDataPipe): torch's own, re-exported, and ours, which all have functional forms too.
 
-    from datapipes.iter import IterableWrapper
+from datapipes.iter import IterableWrapper
 
-    dp = (IterableWrapper(["daos://tank/train/imagenet/"]).list_files_by_daos()
-          .shuffle_files(seed=0).shard_files().load_files_by_daos(max_in_flight=64))
+dp = (IterableWrapper(["daos://tank/train/imagenet/"]).list_files_by_daos()
+      .shuffle_files(seed=0).shard_files().load_files_by_daos(max_in_flight=64))
 """
 
 from torch.utils.data import IterDataPipe

@@ -95,11 +95,11 @@ class StagePipe(IterDataPipe[T_co]):
         return stage
 
     def set_epoch(self, epoch: int) -> None:
-        """The next iteration is ``epoch``, here and in workers started or re-used for it; then it counts on."""
+        """The next iteration is ``epoch``, here and in the workers that serve it; then epochs count on."""
         self.epochs.set_epoch(epoch)
 
     def pin_epoch(self, epoch: int) -> None:
-        """Every iteration of this copy is ``epoch``: for those who keep count themselves (``.resumable()``)."""
+        """Every iteration of this copy is ``epoch``: for those who keep count (``.resumable()``)."""
         self.pinned_epoch = epoch
 
     def begin_epoch(self) -> int:
@@ -117,14 +117,14 @@ class StagePipe(IterDataPipe[T_co]):
 
 
 def is_face(pipe: Any) -> bool:
-    """Whether ``pipe`` is one of ours whose iterations are those of its stage (a subclass may change that)."""
+    """Whether ``pipe`` is ours and iterates as its stage does (a subclass may change that)."""
     return isinstance(pipe, StagePipe) and type(pipe).__iter__ is StagePipe.__iter__ and pipe.has_stage()
 
 
 def has_stage(pipe: IterDataPipe[Any]) -> bool:
-    """Whether a stage over ``pipe`` may know all its names beforehand: our stages of names, and data at hand."""
-    if is_face(pipe):
-        return type(pipe).outputs is StagePipe.outputs
+    """Whether a stage over ``pipe`` can know all names beforehand: stages of names, and data at hand."""
+    if isinstance(pipe, StagePipe):
+        return is_face(pipe) and type(pipe).outputs is StagePipe.outputs
     return type(pipe) is IterableWrapper and isinstance(pipe.iterable, (list, tuple, FileIndex))
 
 
@@ -141,10 +141,10 @@ def as_pipe(source: str | Iterable[Any]) -> IterDataPipe[Any]:
 
 
 def source_of(pipe: IterDataPipe[Any]) -> Any:
-    """``pipe`` as the source of a stage: its own stage if it is ours, so that no hook of torch runs between."""
+    """``pipe`` as the source of a stage: its stage if it is ours, so that no hook of torch runs between."""
     if not has_stage(pipe):
         return pipe
-    return pipe.stage() if isinstance(pipe, StagePipe) else pipe.iterable  # type: ignore[attr-defined]
+    return pipe.stage() if isinstance(pipe, StagePipe) else pipe.iterable
 
 
 class OneStore:

@@ -22,9 +22,9 @@ from typing import Any
 
 from torch.utils.data import get_worker_info
 
-from datapipes.errors import OptionError
 from datapipes.job_locks import exclusive
 from datapipes.jobs import Job
+from datapipes.stages.state import check_count
 
 __all__ = ["Epochs"]
 
@@ -50,8 +50,7 @@ class Epochs:
 
     def set_epoch(self, epoch: int) -> None:
         """The next iteration, started from this process or its workers, is this epoch."""
-        if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0:
-            raise OptionError(f"epoch must be an integer of at least 0, not {epoch!r}")
+        check_count("epoch", epoch, least=0)
         with self._record(os.getpid()) as record:
             record.update(next=epoch, set_to=epoch, generation=record["generation"] + 1, iterations={})
 
@@ -102,7 +101,7 @@ class Epochs:
         return owner, f"{info.seed - info.id}.{self._started}", info.id
 
     def _heed_parent(self, record: dict[str, Any]) -> None:
-        """Take over what ``set_epoch`` said in the process that made this one (DataLoader2's main process)."""
+        """Take over what ``set_epoch`` said in the process that made this one: DataLoader2's main one."""
         parent = multiprocessing.parent_process()
         if parent is None or parent.pid is None or not self._path(parent.pid).exists():
             return

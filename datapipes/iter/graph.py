@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 from torch.utils.data import IterDataPipe
@@ -56,13 +55,3 @@ def replace_source(pipe: DataPipe, old: DataPipe, new: Any) -> bool:
             setattr(pipe, name, type(value)(new if item is old else item for item in value))
             return True
     return False
-
-
-def downstream(pipe: IterDataPipe[Any]) -> Iterator[IterDataPipe[Any]]:
-    """``pipe``, its source, that one's source, ..., as long as each has exactly one."""
-    while True:
-        yield pipe
-        sources = direct_sources(pipe)
-        if len(sources) != 1 or not isinstance(sources[0], IterDataPipe):
-            return
-        pipe = sources[0]

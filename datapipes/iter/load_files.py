@@ -86,7 +86,7 @@ class StoreFileLoader(StagePipe[tuple[str, Any]]):
     def __len__(self) -> int:
         if self.length is not None:
             return self.length
-        return len(self.source_datapipe)  # type: ignore[arg-type]  # TypeError where it has none
+        return len(self.source_datapipe)  # TypeError where it has none
 
 
 class _Substitute:

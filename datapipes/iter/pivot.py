@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from torch.utils.data import IterDataPipe
 
 from datapipes.errors import OptionError, StateError
-from datapipes.iter.base import StagePipe, is_face
+from datapipes.iter.base import is_face
 from datapipes.iter.graph import all_pipes, direct_sources
 from datapipes.iter.load_files import StoreFileLoader
 from datapipes.iter.replay import keeps_nothing, refusal, replays

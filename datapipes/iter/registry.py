@@ -38,7 +38,10 @@ def register_functional_forms(forms: Mapping[str, Callable[..., Any]]) -> None:
 
 def _import_torchdata_pipes() -> None:
     """Import ``torchdata.datapipes.iter`` where torchdata has it (0.9 and before), so that it comes first."""
-    if importlib.util.find_spec("torchdata") is None or importlib.util.find_spec("torchdata.datapipes") is None:
+    if (
+        importlib.util.find_spec("torchdata") is None
+        or importlib.util.find_spec("torchdata.datapipes") is None
+    ):
         return
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=_DEPRECATION, category=UserWarning)

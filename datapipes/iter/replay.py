@@ -96,7 +96,7 @@ def refusal(pipe: DataPipe) -> str:
     kind = "" if isinstance(pipe, IterDataPipe) else " (a map-style pipe)"
     instead = _INSTEAD.get(name.lstrip("_"), "do its work in .map(fn), which keeps nothing")
     return (
-        f".resumable() cannot restore {type(pipe).__qualname__}{kind}: it may keep samples or a count between "
-        f"two outputs. Instead, {instead}. If it keeps nothing at all, say so: "
+        f".resumable() cannot restore {type(pipe).__qualname__}{kind}: it may keep samples or a count "
+        f"between two outputs. Instead, {instead}. If it keeps nothing at all, say so: "
         f".resumable(stateless=[{type(pipe).__name__}])"
     )

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from torch.utils.data import IterableDataset, IterDataPipe, get_worker_info
 
-from datapipes.errors import OptionError, StateError
+from datapipes.errors import StateError
 from datapipes.iter.base import StagePipe
 from datapipes.iter.epochs import Epochs
 from datapipes.iter.graph import all_pipes
@@ -24,6 +24,7 @@ from datapipes.iter.pivot import find_pivot
 from datapipes.iter.run import Run
 from datapipes.iter.shard_files import Share, distributed_ranks, known_ranks
 from datapipes.jobs import Job
+from datapipes.stages.state import check_count
 
 __all__ = ["Resumable", "ResumableIterator"]
 
@@ -57,8 +58,7 @@ class Resumable(IterableDataset[T_co]):
         stateless: Sequence[type[IterDataPipe[Any]]] = (),
     ) -> None:
         super().__init__()
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise OptionError(f"seed must be an integer of at least 0, not {seed!r}")
+        check_count("seed", seed, least=0)
         self.datapipe = datapipe
         self.seed = seed
         self.stateless = tuple(stateless)
@@ -120,13 +120,14 @@ class ResumableIterator(Iterator[T_co]):
             raise StopIteration
         run = self._run or self._begin()
         try:
-            return run.step()
+            item: T_co = run.step()
         except StopIteration:
             self._end(finished=True)
             raise
         except BaseException:
             self._end(finished=False)
             raise
+        return item
 
     def state_dict(self) -> dict[str, Any]:
         """Small, JSON-able, and independent of this iterator: what came out so far, and of which epoch."""
@@ -136,7 +137,7 @@ class ResumableIterator(Iterator[T_co]):
         return self._state(run, finished=False)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on after what ``state_dict`` says. StateError when it is of another pipeline, data, seed or rank.
+        """Go on after ``state_dict``. StateError when it is of another pipeline, data, seed or rank.
 
         A finished state starts the next epoch, except in a DataLoader's worker: there it stays finished,
         because the other workers may still be in that epoch.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 from torch.utils.data import IterDataPipe
 from torch.utils.data.datapipes.iter import IterableWrapper
@@ -17,7 +17,7 @@ from datapipes.iter.graph import all_pipes, copy_graph, direct_sources, replace_
 from datapipes.iter.list_files import StoreFileLister
 from datapipes.iter.pivot import ReplayedNames, find_pivot
 from datapipes.iter.shard_files import Share
-from datapipes.stages.base import FINISHED_KEY
+from datapipes.stages.state import FINISHED_KEY
 
 __all__ = ["Run"]
 
@@ -38,7 +38,7 @@ class Run:
     SEED_KEY = "seed"
     WORKERS_KEY = "workers"
 
-    _MISMATCH = {
+    _MISMATCH: ClassVar[dict[str, str]] = {
         GRAPH_KEY: "the pipes up to the loader are others",
         SEED_KEY: "the seed is another",
         RANKS_KEY: "the [rank, world size] is another",
@@ -74,7 +74,9 @@ class Run:
                 pipe.set_seed(_derived_seed(seed, epoch, place))
         self._position, feed = self._start_pivot()
         if self._after and not replace_source(self._after[-1], self._pivot, feed):
-            raise OptionError(f"{type(self._after[-1]).__qualname__} hides its source; .resumable() cannot set it")
+            raise OptionError(
+                f"{type(self._after[-1]).__qualname__} hides its source; .resumable() cannot set it"
+            )
         self._items: Iterator[Any] = iter(self._after[0]) if self._after else feed
 
     def _start_pivot(self) -> tuple[Any, Iterator[Any]]:
@@ -118,7 +120,8 @@ class Run:
         for key, difference in self._MISMATCH.items():
             if state.get(key) != here[key]:
                 raise StateError(
-                    f"the saved state does not fit: {difference} (saved {state.get(key)!r}, here {here[key]!r})"
+                    f"the saved state does not fit: {difference} (saved: {state.get(key)!r}, "
+                    f"here: {here[key]!r})"
                 )
         pivot = state.get(self.PIVOT_KEY)
         if not isinstance(pivot, dict):
@@ -140,7 +143,11 @@ class Run:
             self._names = []
             for pipe in self._before:
                 sources = direct_sources(pipe)
-                if isinstance(pipe, StoreFileLister) and len(sources) == 1 and type(sources[0]) is IterableWrapper:
+                if (
+                    isinstance(pipe, StoreFileLister)
+                    and len(sources) == 1
+                    and type(sources[0]) is IterableWrapper
+                ):
                     self._names.append(pipe.stage().index().fingerprint)
         return self._names
 

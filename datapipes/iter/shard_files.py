@@ -90,7 +90,7 @@ class FileSharder(StagePipe[str]):
 
     def __len__(self) -> int:
         source, groups = _behind_filter(self.source_datapipe)
-        names, share = len(source), self._share(groups)  # type: ignore[arg-type]  # TypeError where it has none
+        names, share = len(source), self._share(groups)  # TypeError where it has none
         of_rank = rank_length(names, share.rank, share.world_size, self.uneven)
         return len(range(share.worker, of_rank, share.num_workers))
 
@@ -147,7 +147,7 @@ def distributed_ranks() -> tuple[int, int] | None:
 
 
 def _behind_filter(source: IterDataPipe[Any]) -> tuple[IterDataPipe[Any], dict[int, tuple[int, int]]]:
-    """What the filter filters, and the groups it was told; a graph function may have put another pipe there."""
+    """What the filter filters, and the groups it was told; or another pipe that was put in its place."""
     if type(source) is ShardingFilter and source.sharding_group_filter == _NO_GROUP:
         return source.source_datapipe, source.groups
     return source, {}

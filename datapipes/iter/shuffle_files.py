@@ -37,4 +37,4 @@ class FileShuffler(StagePipe[str]):
         return stage
 
     def __len__(self) -> int:
-        return len(self.source_datapipe)  # type: ignore[arg-type]  # TypeError where the source has none
+        return len(self.source_datapipe)  # TypeError where it has none

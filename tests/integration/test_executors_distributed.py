@@ -1,4 +1,4 @@
-"""Two ranks, as torch.distributed with gloo and as a launcher's environment make them: each file exactly once."""
+"""Two ranks, of torch.distributed with gloo and of a launcher's environment: each file exactly once."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -102,23 +103,25 @@ def check(answers: list[dict[str, list[str]]], expected: list[str]) -> None:
         shares = [answer[way] for answer in answers]
         if way == "pad":
             assert [len(share) for share in shares] == [6, 6]
-            assert set(sum(shares, [])) == set(expected)
+            assert set(chain.from_iterable(shares)) == set(expected)
         elif way == "drop":
             assert [len(share) for share in shares] == [5, 5]
-            assert len(set(sum(shares, []))) == 10
+            assert len(set(chain.from_iterable(shares))) == 10
         else:
-            assert sorted(sum(shares, [])) == expected, way
+            assert sorted(chain.from_iterable(shares)) == expected, way
     # Ranks given by hand stand, even where the executor has its own: here they are swapped.
     assert answers[0]["explicit, direct"] == answers[1]["direct"]
     assert set(answers[0]["explicit, 2 workers"]) == set(answers[1]["2 workers"])
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_ranks_of_torch_distributed_share_the_files(train, tmp_path) -> None:
     url, expected = train
     check(run_ranks(tmp_path, url, meeting=str(tmp_path / "meeting"), environments=[{}, {}]), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_ranks_of_a_launcher_share_the_files_without_torch_distributed(train, tmp_path) -> None:
     url, expected = train

@@ -88,9 +88,9 @@ def test_killed_anywhere_and_resumed_delivers_all_once_and_rereads_no_more_than_
     kills = 0
     for start in range(20):
         kill_after = rng.randrange(1, 20) if start < 3 else 1 << 30
+        options = [workers, saved, counted, start, kill_after]
         done = subprocess.run(
-            [sys.executable, "-c", JOB, "daos://tank/train/set/", shuffle, executor]
-            + [str(workers), str(saved), str(counted), str(start), str(kill_after)],
+            [sys.executable, "-c", JOB, "daos://tank/train/set/", shuffle, executor, *map(str, options)],
             env=os.environ,
             capture_output=True,
             text=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from datapipes.iter import IterableWrapper, Resumable
 
 stateful = pytest.importorskip("torchdata.stateful_dataloader", reason="needs torchdata")
 StatefulDataLoader = stateful.StatefulDataLoader
+
+# torchdata tells torch of its use in a way that torch has given up.
+pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
 
 
 @pytest.fixture
@@ -75,7 +79,7 @@ def test_every_state_of_an_epoch_delivers_exactly_the_rest(train, workers, name)
         resumed = loader_of(GRAPHS[name](url), workers)
         resumed.load_state_dict(state)
         after = list(resumed)
-        assert sorted(sum(before + after, [])) == expected, place
+        assert sorted(chain.from_iterable(before + after)) == expected, place
 
 
 @pytest.mark.parametrize("name", ["ours", "torch's"])
@@ -84,7 +88,7 @@ def test_a_resumed_epoch_goes_on_in_its_order_and_the_next_epochs_follow(train, 
     url, expected = train
     loader = loader_of(GRAPHS[name](url), workers)
     epochs = [list(loader) for _ in range(4)]
-    assert all(sorted(sum(epoch, [])) == expected for epoch in epochs)
+    assert all(sorted(chain.from_iterable(epoch)) == expected for epoch in epochs)
     assert len({str(epoch) for epoch in epochs}) == 4
 
     interrupted = loader_of(GRAPHS[name](url), workers)
@@ -168,15 +172,13 @@ def test_one_worker_that_has_finished_stays_finished_while_the_other_goes_on(tra
         before = [batch for _, batch in zip(range(taken), loader, strict=False)]
         resumed = loader_of(ours(url), 2)
         resumed.load_state_dict(through_json(loader.state_dict()))
-        assert sorted(sum(before + list(resumed), [])) == expected
+        assert sorted(chain.from_iterable(before + list(resumed))) == expected
 
 
 def test_states_are_small_and_do_not_grow(train) -> None:
     url, _ = train
     loader = loader_of(ours(url), 0)
-    sizes = []
-    for _ in loader:
-        sizes.append(len(json.dumps(loader.state_dict())))
+    sizes = [len(json.dumps(loader.state_dict())) for _ in loader]
     assert max(sizes) < 4096
     assert max(sizes) - min(sizes) < 16
 
@@ -189,7 +191,11 @@ def test_states_of_something_else_are_refused_with_what_differs(train, workers) 
     state = through_json(loader.state_dict())
     names = IterableWrapper([url]).list_files_by_daos()
     others = {
-        "seed": names.shuffle_files(seed=6).shard_files().load_files_by_daos(output="bytes").batch(2).resumable(),
+        "seed": names.shuffle_files(seed=6)
+        .shard_files()
+        .load_files_by_daos(output="bytes")
+        .batch(2)
+        .resumable(),
         "pipe": torchs(url),
     }
     for difference, other in others.items():

@@ -55,10 +55,12 @@ def test_lister_yields_urls_in_path_order_from_one_url_a_list_or_a_pipe(files, t
     assert list(LocalFileLister(root)) == files
     assert list(LocalFileLister([root])) == files
     assert list(LocalFileLister(IterableWrapper([f"file://{root}"]))) == files
-    assert list(LocalFileLister([f"{root}/class1", f"{root}/class0"])) == sorted(files)[5:] + sorted(files)[:5]
+    assert (
+        list(LocalFileLister([f"{root}/class1", f"{root}/class0"])) == sorted(files)[5:] + sorted(files)[:5]
+    )
     assert list(LocalFileLister(root, masks=["3.*", "4.*"])) == [files[2], files[6]]
     assert list(LocalFileLister(root, recursive=False)) == []
-    assert list(LocalFileLister(root, entries=True))[0] == FileEntry(files[0], 1)
+    assert next(iter(LocalFileLister(root, entries=True))) == FileEntry(files[0], 1)
 
 
 def test_loader_yields_streams_or_bytes(files) -> None:
@@ -72,7 +74,7 @@ def test_loader_yields_streams_or_bytes(files) -> None:
 
 def test_sources_may_be_an_index(files, tmp_path) -> None:
     index = FileIndex.build(str(tmp_path / "set"))
-    assert list(LocalFileLoader(index, output="bytes"))[0] == (files[0], b"0")
+    assert next(iter(LocalFileLoader(index, output="bytes"))) == (files[0], b"0")
     assert sorted(FileShuffler(index)) == files
 
 
@@ -217,7 +219,10 @@ def test_copies_in_one_process_share_the_count_of_epochs(files) -> None:
 
 
 def test_relist_each_epoch_sees_new_files_and_once_a_job_does_not(files, tmp_path) -> None:
-    once, again = LocalFileLister(str(tmp_path / "set")), LocalFileLister(str(tmp_path / "set"), relist="epoch")
+    once, again = (
+        LocalFileLister(str(tmp_path / "set")),
+        LocalFileLister(str(tmp_path / "set"), relist="epoch"),
+    )
     assert list(once) == list(again) == files
     (tmp_path / "set/zz").write_bytes(b"")
     assert list(once) == files
@@ -236,5 +241,5 @@ def test_shuffling_after_a_filter_of_torch_is_full(files) -> None:
 
 
 def test_a_stream_can_be_read_by_torchs_reader(files) -> None:
-    assert list(LocalFileLoader(files).read_from_stream())[0] == (files[0], b"0")
+    assert next(iter(LocalFileLoader(files).read_from_stream())) == (files[0], b"0")
     assert isinstance(next(iter(LocalFileLoader(files)))[1].file_obj, io.BytesIO)

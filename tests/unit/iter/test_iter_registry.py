@@ -43,7 +43,11 @@ needs_torchdata_pipes = pytest.mark.skipif(not has_torchdata_pipes(), reason="ne
 
 def run(script: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-W", "error", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
 

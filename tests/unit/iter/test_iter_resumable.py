@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Iterator
+from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,9 @@ GRAPHS: dict[str, Any] = {
     "streams": lambda root: lister(root).shuffle_files().load_files_by_local().read_from_stream().resumable(),
     "torch's": lambda root: load(lister(root).shuffle().sharding_filter()).batch(2).resumable(),
     "torch's, then ours": lambda root: load(lister(root).shuffle().shard_files()).batch(2).resumable(),
-    "ours, then torch's": lambda root: load(lister(root).shuffle_files().sharding_filter()).batch(2).resumable(),
+    "ours, then torch's": lambda root: (
+        load(lister(root).shuffle_files().sharding_filter()).batch(2).resumable()
+    ),
     "a filter between": lambda root: load(lister(root).filter(is_even).shuffle_files()).batch(2).resumable(),
     "a filter after": lambda root: load(lister(root).shuffle_files()).filter(is_even).batch(2).resumable(),
     "names of ours": lambda root: lister(root).shuffle_files().shard_files().map(str).resumable(),
@@ -66,7 +69,9 @@ GRAPHS: dict[str, Any] = {
         IterableWrapper([f"{root}/{i:02}" for i in range(13)]).shuffle_files()
     ).resumable(),
     "out of order": lambda root: load(lister(root).shuffle_files(), ordered=False).batch(2).resumable(),
-    "a pipe of the user's": lambda root: Doubled(load(lister(root).shuffle_files())).resumable(stateless=[Doubled]),
+    "a pipe of the user's": lambda root: Doubled(load(lister(root).shuffle_files())).resumable(
+        stateless=[Doubled]
+    ),
 }
 
 
@@ -97,7 +102,7 @@ def test_a_state_taken_anywhere_delivers_exactly_the_rest_in_every_epoch(root, n
             resumed.load_state_dict(pickle.loads(pickle.dumps(through_json(state))))
             rest = list(resumed)
             if name == "out of order":
-                assert sorted(sum(items[:place] + rest, [])) == sorted(sum(items, []))
+                assert sorted(chain.from_iterable(items[:place] + rest)) == sorted(chain.from_iterable(items))
             else:
                 assert rest == items[place:], (epoch, place)
 
@@ -175,7 +180,7 @@ def test_a_failing_function_of_the_users_loses_nothing(root) -> None:
     failing["now"] = False
     resumed = iter(make())
     resumed.load_state_dict(iterator.state_dict())
-    assert sum([first, *resumed], []) == list(lister(root))
+    assert list(chain.from_iterable([first, *resumed])) == list(lister(root))
 
 
 REFUSED: dict[str, Any] = {
@@ -195,7 +200,9 @@ REFUSED: dict[str, Any] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_restored_is_refused_by_name_when_the_graph_is_built(root, name) -> None:
     graph = REFUSED[name](lister(root))
-    with pytest.raises(OptionError, match=name if name not in ("Forker", "Demultiplexer") else "Child") as refused:
+    with pytest.raises(
+        OptionError, match=name if name not in ("Forker", "Demultiplexer") else "Child"
+    ) as refused:
         graph.resumable()
     assert "nstead" in str(refused.value) or "second loader" in str(refused.value)
 

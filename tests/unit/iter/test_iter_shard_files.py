@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from torch.utils.data import IterDataPipe
@@ -113,7 +112,10 @@ def test_dealing_as_names_come_is_dealing_by_index() -> None:
                             share = Share(rank, world_size, worker, num_workers)
                             stage = ShardFiles(NAMES[:count], **share._asdict(), uneven=uneven)
                             if count:
-                                assert list(deal(NAMES[:count], share, uneven)) == list(stage), (share, uneven)
+                                assert list(deal(NAMES[:count], share, uneven)) == list(stage), (
+                                    share,
+                                    uneven,
+                                )
                             else:
                                 assert list(deal([], share, uneven)) == []
 
@@ -123,5 +125,3 @@ def test_a_sharder_keeps_the_order_of_each_epoch_of_a_pipe_that_is_not_ours() ->
     first, second = list(dp), list(dp)
     assert sorted(first) == sorted(second) == NAMES
     assert first != second
-
-
