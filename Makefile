@@ -79,7 +79,6 @@ test:
 lint: $(VENV)/nodes/.ready
 	$(VENV)/nodes/bin/ruff check .
 	$(VENV)/nodes/bin/mypy
-	$(VENV)/nodes/bin/mypy tests demo
 	$(VENV)/nodes/bin/basedpyright --pythonpath $(VENV)/nodes/bin/python
 
 bench: $(VENV)/nodes/.ready

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import torch
 from draw import draw_digits
@@ -33,10 +34,11 @@ RANKS = 2
 def read_both_ways(count: int) -> None:
     """One epoch through DataLoader and one through torchdata.nodes: the same names in the same order."""
     orders = {}
-    for name, loader in {
+    loaders: dict[str, Any] = {
         "DataLoader": DataLoader(as_pipe(URL), batch_size=None),
         "torchdata.nodes": Loader(as_node(URL)),
-    }.items():
+    }
+    for name, loader in loaders.items():
         begin = time.perf_counter()
         order = []
         with tqdm(total=count, desc=name, unit="file", mininterval=1, leave=False) as bar:
@@ -65,7 +67,7 @@ def train(epochs: int) -> None:
             scores = model(pixels.flatten(1))
             loss = torch.nn.functional.cross_entropy(scores, labels)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             optimizer.step()
             losses += loss.item() * len(labels)
             right += int((scores.argmax(1) == labels).sum())

@@ -37,7 +37,8 @@ def probe(module: str, *first: str) -> dict[str, Any]:
         [sys.executable, "-c", PROBE, module, *first], capture_output=True, text=True, timeout=50, check=False
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return seen
 
 
 def test_the_package_is_imported_in_no_time() -> None:

@@ -54,8 +54,8 @@ def imports_of(path: Path) -> set[str]:
 
     def visit(node: ast.AST) -> None:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            for child in node.orelse:
-                visit(child)
+            for otherwise in node.orelse:
+                visit(otherwise)
             return
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
