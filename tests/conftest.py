@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -48,24 +47,25 @@ def daos_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def engine_left_empty() -> Iterator[None]:
-    """After each test no session holds a file, a buffer, a reader or a listing."""
+    """After each test no back end's session holds a file, a buffer, a reader or a listing."""
     yield
-    engine = sys.modules.get("datapipes._dfs")
-    if engine is None or not _held(engine):
+    if "datapipes._dfs" not in sys.modules or not _held():
         return
     gc.collect()  # what a test dropped in a cycle, or kept in a traceback
-    held = _held(engine)
+    held = _held()
     assert not held, f"the engine still holds {held}: close or drop what was read with"
 
 
-def _held(engine: Any) -> dict[str, int]:
-    held: dict[str, int] = {}
+def _held() -> dict[str, float]:
+    from datapipes.backends.base import Backend
+
+    classes = {Backend}
+    while more := {sub for cls in classes for sub in cls.__subclasses__()} - classes:
+        classes |= more
+    held: dict[str, float] = {}
     for thing in gc.get_objects():
-        if type(thing) is engine.Session and thing.pid == os.getpid():
-            try:
-                stats = thing.stats()
-            except (OSError, ValueError, RuntimeError):  # closed
-                continue
-            for name in LIVE:
-                held[name] = held.get(name, 0) + stats.get(name, 0)
-    return {name: number for name, number in held.items() if number}
+        if type(thing) in classes:
+            for name, number in thing.stats().items():
+                if name in LIVE and number:
+                    held[name] = held.get(name, 0) + number
+    return held
