@@ -165,7 +165,7 @@ class Walk:
 class IndexRows(IndexedStage):
     """The rows of a ready FileIndex, or of one made of any names, in their order."""
 
-    KIND = "names"
+    KIND = "index_rows"
 
     def __init__(
         self,

@@ -53,7 +53,7 @@ class SourceAccess:
 class NameFeed:
     """Requests over names pulled one by one."""
 
-    KIND = "names"
+    KIND = "pulled_names"
     STATEFUL_KEY = "stateful_source"
     SNAPSHOT_KEY = "snapshot"
     START_KEY = "snapshot_position"

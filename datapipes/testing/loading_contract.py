@@ -16,7 +16,8 @@ from datapipes.backends.base import Backend
 from datapipes.errors import StoreConnectionError
 from datapipes.stages.base import Stage, State
 from datapipes.testing.probe_backend import Probe
-from datapipes.testing.stage_contract import StageContract, _through_json, take
+from datapipes.testing.stage_contract import StageContract
+from datapipes.testing.state_contract import take, through_json
 
 __all__ = ["LoadingContract"]
 
@@ -68,13 +69,13 @@ class LoadingContract(StageContract):
         stage.reset()
         delivered: list[Any] = []
         for step in range(len(self.expected(0)) + 1):
-            state = _through_json(stage.get_state())
+            state = through_json(stage.get_state())
             resumed = self.load(self.probe.resolve, ordered=False)
             resumed.reset(state)
             # Resumed once more on the way, at another place of another order.
             more = take(resumed, min(step % 5, len(self.expected(0)) - step))
             last = self.load(self.probe.resolve, ordered=False)
-            last.reset(_through_json(resumed.get_state()))
+            last.reset(through_json(resumed.get_state()))
             assert Counter(map(repr, delivered + more + list(last))) == expected
             delivered += take(stage, 1)
         assert Counter(map(repr, delivered)) == expected
