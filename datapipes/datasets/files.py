@@ -190,7 +190,7 @@ class FileDataset(Dataset[Any]):
         path = self.index_path
         if path is None:
             options = json.dumps([self._sources, self._recursive, self._masks])
-            return self._job.shared_index(f"dataset {options}", self._build)
+            return self._job.shared_index(f"{self._key} {options}", self._build)
         if not os.path.exists(path):
             # One process of the host builds, the others wait and open what it built.
             return self._job.shared_index(f"dataset {path}", lambda _: self._kept(path))
@@ -208,8 +208,9 @@ class FileDataset(Dataset[Any]):
         index = FileIndex.open(path)
         options = index.options
         wanted = {"recursive": self._recursive, "masks": list(self._masks or [])}
-        listed = ", ".join(self._sources[:8])
-        if not index.source.startswith(listed) or any(options.get(key) != wanted[key] for key in wanted):
+        rest = len(self._sources) - 8  # as FileIndex.build describes what it lists
+        listed = ", ".join(self._sources[:8]) + (f" and {rest} more" if rest > 0 else "")
+        if index.source != listed or any(options.get(key) != wanted[key] for key in wanted):
             raise IndexFileError(
                 f"index file {path!r} was made of {index.source!r} with {options}, and this dataset lists "
                 f"{listed!r} with {wanted}. Remove it or give another index_path; to use it as it is, make "

@@ -304,7 +304,7 @@ def batch_dim(batch: Any) -> int:
 
 
 def empty_pass_is_upstreams(how: str) -> bool:
-    """torchdata 0.9 remembers a used-up sampler: a state taken at an epoch's end starts with an empty pass."""
+    """torchdata 0.9 remembers a used-up sampler: its state at an epoch's end starts with an empty pass."""
     return how == "sampler" and metadata.version("torchdata").startswith("0.9")
 
 
