@@ -129,14 +129,16 @@ lane-wheel: $(VENV)/dist/.wheel | $(VENV)/wheel/bin/python
 	$(call INSTALL,wheel) --constraint constraints.txt "torch-datapipes[nodes,test] @ file://$$(ls $(CURDIR)/$(VENV)/dist/manylinux/*.whl)"
 	.ci/outside wheel $(INSTALLED_TESTS) -- $(PYTEST)
 
-# No torch in this environment: the rooms under test do not import it.
+# No torch in this environment: the rooms under test do not import it. Leaks are counted by the C suite, which has no
+# interpreter in it; libstdc++ comes early because AddressSanitizer must find its __cxa_throw when it starts.
+library = $$($${CC:-cc} -print-file-name=$(1))
 lane-sanitizer: $(VENV)/dist/.sdist | $(VENV)/sanitizer/bin/python
 	rm -rf $(VENV)/dist/sanitizer
 	DATAPIPES_SANITIZE=1 $(UV) build --quiet --wheel --python $(PYTHON) --out-dir $(VENV)/dist/sanitizer $(VENV)/dist/*.tar.gz
 	$(call INSTALL,sanitizer) --constraint constraints.txt numpy pytest pytest-timeout hypothesis
 	$(call INSTALL,sanitizer) --no-deps --reinstall $(VENV)/dist/sanitizer/*.whl
-	LD_PRELOAD="$$($${CC:-cc} -print-file-name=libasan.so)" PYTHONMALLOC=malloc \
-	    ASAN_OPTIONS=detect_leaks=0:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	RUNNER="env LD_PRELOAD=$(call library,libasan.so):$(call library,libstdc++.so.6) PYTHONMALLOC=malloc \
+	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1" \
 	    .ci/outside sanitizer $(ENGINE_TESTS) -- $(PYTEST)
 
 ifeq ($(call has_python,3,13),1)
