@@ -48,13 +48,19 @@ def quote_name(name: str) -> str:
 
 def unquote_name(text: str) -> str:
     """The inverse of :func:`quote_name`. Raises UrlError for a ``%`` that starts no known escape."""
+    return _unquote(text, text)
+
+
+def _unquote(text: str, url: str) -> str:
+    """:func:`unquote_name` for a part of ``url``, which an error names whole."""
     if "%" not in text:
         return text
     bad = _BAD_ESCAPE.search(text)
     if bad:
+        start = url.rfind(text) + bad.start()
         raise UrlError(
-            f"{text!r} has a '%' at position {bad.start()} that is none of %25, %3F, %23; write '%' as %25",
-            url=text,
+            f"{url!r} has a '%' at position {start} that is none of %25, %3F, %23; write '%' as %25",
+            url=url,
             operation="parse",
         )
     return text.replace("%23", "#").replace("%3F", "?").replace("%3f", "?").replace("%25", "%")
@@ -88,13 +94,13 @@ def parse_url(url: str) -> Url:
     if scheme == "file":
         if not rest.startswith("/"):
             raise UrlError(f"{url!r}: a file URL is file:///absolute/path", url=url, operation="parse")
-        return Url(scheme, "", unquote_name(rest), options if separator else None)
+        return Url(scheme, "", _unquote(rest, url), options if separator else None)
     names = rest.split("/", parts)
     if len(names) < parts or not all(names[:parts]):
         form = {2: "daos://pool/container/path"}.get(parts, f"{scheme}://container/path")
         raise UrlError(f"{url!r} names no container; the form is {form}", url=url, operation="parse")
     path = names[parts] if len(names) > parts else ""
-    return Url(scheme, "/".join(names[:parts]), unquote_name(path), options if separator else None)
+    return Url(scheme, "/".join(names[:parts]), _unquote(path, url), options if separator else None)
 
 
 def _check_text(url: str) -> None:

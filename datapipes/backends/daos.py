@@ -56,10 +56,11 @@ class DaosBackend(TreeBackend):
             url = f"daos://{self.authority}/"
             raise BackendUnavailableError(
                 f"open {url!r} failed: there is no DAOS to read it from. There are two ways out. Set "
-                f"{ROOT_VARIABLE}=/dir, and it is served from the directory /dir/{self.authority} (the embedded "
-                "container): this is what this version of datapipes does. Or read a real pool: that takes the "
-                "DAOS client libraries (libdfs, DAOS 2.6 or newer) and the next version of datapipes, as this "
-                "one cannot use them yet; until then a dfuse mount of the container can be read as plain paths",
+                f"{ROOT_VARIABLE}=/dir, and it is served from the directory /dir/{self.authority} (the "
+                "embedded container): this is what this version of datapipes does. Or read a real pool: that "
+                "takes the DAOS client libraries (libdfs, DAOS 2.6 or newer) and the next version of "
+                "datapipes, as this one cannot use them yet; until then a dfuse mount of the container can "
+                "be read as plain paths",
                 url=url,
                 operation="open",
             )

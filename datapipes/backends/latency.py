@@ -16,6 +16,7 @@ from datapipes.backends.base import (
     DEFAULT_TIMEOUT_S,
     ReadIterator,
     check_option,
+    check_read_options,
 )
 from datapipes.backends.wrapping import ReadsWrapper
 from datapipes.errors import error_from_errno
@@ -63,6 +64,10 @@ class LatencyBackend(ReadsWrapper):
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
         verify_size: bool = False,
     ) -> ReadIterator:
+        check_read_options(
+            max_in_flight=max_in_flight, max_buffer_bytes=max_buffer_bytes, timeout_s=timeout_s
+        )
+
         def read(late: Iterable[ReadRequest]) -> ReadIterator:
             return self.inner.read_many(
                 late,

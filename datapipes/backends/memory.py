@@ -27,10 +27,10 @@ from datapipes.errors import ContainerMissingError, DatapipesError, error_from_e
 from datapipes.records import UNKNOWN_SIZE, FileEntry, ReadRequest, ReadResult
 from datapipes.urls import format_url, parse_url
 
-__all__ = ["MemoryBackend"]
+__all__ = ["STORES", "MemoryBackend", "MemoryStore"]
 
 
-class _Store:
+class MemoryStore:
     """Files by path, and every directory that a file was ever put into."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class _Store:
         return self._lock
 
     def put(self, path: str, data: bytes) -> int:
-        """0, or the errno that says why no file can stand there."""
+        """Returns 0, or the errno that says why no file can stand there."""
         names = path.split("/")
         parents = ["/".join(names[:i]) for i in range(1, len(names))]
         with self.lock():
@@ -72,7 +72,8 @@ class _Store:
             return self._order
 
 
-_STORES: dict[str, _Store] = {}
+STORES: dict[str, MemoryStore] = {}
+"""The stores of this process by name."""
 
 
 @dataclass(frozen=True)
@@ -99,23 +100,16 @@ class MemoryBackend(Backend):
     ) -> Iterator[FileEntry]:
         store = self._store(url, "list")
         if path in store.files:
-            if path_bytes(path) > after:
-                yield self._entry(store, path, sizes=sizes)
-            return
-        if path.rstrip("/") not in store.directories:
+            names = [path_bytes(path)]
+        elif path.rstrip("/") in store.directories:
+            names = _below(store.order(), path.rstrip("/"), recursive=recursive)
+        else:
             self._fail(store, path, url, "list")
-        inside = path_bytes(path if path.endswith("/") or not path else path + "/")
-        order = store.order()
-        start = max(bisect.bisect_left(order, inside), bisect.bisect_right(order, after))
-        for i in range(start, len(order)):
-            if not order[i].startswith(inside):
-                return
-            if recursive or b"/" not in order[i][len(inside) :]:
-                yield self._entry(store, path_text(order[i]), sizes=sizes)
-
-    def _entry(self, store: _Store, path: str, *, sizes: bool) -> FileEntry:
-        size = len(store.files.get(path, b"")) if sizes else UNKNOWN_SIZE
-        return FileEntry(format_url(self.scheme, self.name, path), size)
+        for name in names[bisect.bisect_right(names, after) :]:
+            data = store.files.get(path_text(name))
+            if data is not None:  # removed since the listing began
+                entry = format_url(self.scheme, self.name, path_text(name))
+                yield FileEntry(entry, len(data) if sizes else UNKNOWN_SIZE)
 
     def read_many(
         self,
@@ -145,13 +139,13 @@ class MemoryBackend(Backend):
 
     def write(self, url: str, data: bytes | bytearray | memoryview) -> None:
         path = self._path(url)
-        failed = _STORES.setdefault(self.name, _Store()).put(path, bytes(data))
+        failed = STORES.setdefault(self.name, MemoryStore()).put(path, bytes(data))
         if failed:
             raise error_from_errno(failed, url=url, operation="write")
 
     def open_write(self, url: str) -> BinaryIO:
         path = self._path(url)
-        store = _STORES.get(self.name)
+        store = STORES.get(self.name)
         if not path or path.endswith("/") or (store is not None and path in store.directories):
             raise error_from_errno(errno.EISDIR, url=url, operation="write")
         return cast("BinaryIO", _MemoryWriter(self, url))
@@ -163,13 +157,13 @@ class MemoryBackend(Backend):
 
     def delete(self) -> None:
         """Forget the whole store and give its memory back."""
-        _STORES.pop(self.name, None)
+        STORES.pop(self.name, None)
 
     def _path(self, url: str) -> str:
         return path_in(url, scheme=self.scheme, container=self.name)
 
-    def _store(self, url: str, operation: str) -> _Store:
-        store = _STORES.get(self.name)
+    def _store(self, url: str, operation: str) -> MemoryStore:
+        store = STORES.get(self.name)
         if store is None:
             raise ContainerMissingError(
                 f"{operation} {url!r} failed: no store {self.name!r} in this process [ENOENT]. "
@@ -188,7 +182,7 @@ class MemoryBackend(Backend):
             self._fail(store, path, url, operation)
         return data
 
-    def _fail(self, store: _Store, path: str, url: str, operation: str) -> NoReturn:
+    def _fail(self, store: MemoryStore, path: str, url: str, operation: str) -> NoReturn:
         if path.rstrip("/") in store.directories:
             raise error_from_errno(errno.EISDIR, url=url, operation=operation, hint="List it instead")
         names = path.split("/")
@@ -196,6 +190,14 @@ class MemoryBackend(Backend):
         code = errno.ENOTDIR if below_file else errno.ENOENT
         hint = "List its directory to see what is there"
         raise error_from_errno(code, url=url, operation=operation, hint=hint)
+
+
+def _below(order: list[bytes], directory: str, *, recursive: bool) -> list[bytes]:
+    """Of all paths in order, those below a directory."""
+    inside = path_bytes(directory + "/") if directory else b""
+    end = bisect.bisect_left(order, inside[:-1] + b"0") if inside else len(order)  # "0" follows "/"
+    names = order[bisect.bisect_left(order, inside) : end]
+    return names if recursive else [name for name in names if b"/" not in name[len(inside) :]]
 
 
 class _MemoryWriter(AtomicWriter):

@@ -53,8 +53,8 @@ class RetryBackend(ReadsWrapper):
     Attributes:
         retry_budget_s: seconds, counted from the first failure of a call or item, in which it may be tried
             again.
-        first_wait_s: the longest wait before the second try; it doubles with each try. The wait is drawn between
-            half of it and all, so that many workers do not come back at once.
+        first_wait_s: the longest wait before the second try; it doubles with each try. The wait is drawn
+            between half of it and all, so that many workers do not come back at once.
     """
 
     retry_budget_s: float = 30.0

@@ -4,18 +4,39 @@ from __future__ import annotations
 
 import errno
 
-from datapipes.errors import SizeMismatchError
-from datapipes.records import ReadRequest
+from datapipes.errors import OptionError, SizeMismatchError
+from datapipes.records import UNKNOWN_SIZE, WHOLE, ReadRequest
 
-__all__ = ["cut"]
+__all__ = ["MOST_BYTES", "cut", "impossible"]
+
+MOST_BYTES = 1 << 62
+"""Beyond this no offset, length or size can be meant."""
+
+
+def impossible(request: ReadRequest) -> OptionError | None:
+    """The error of a request whose numbers ask for what cannot be, or None."""
+    url, offset, length, size = request
+    bounds = ((offset, 0), (length, WHOLE), (size, UNKNOWN_SIZE))
+    if all(least <= number <= MOST_BYTES for number, least in bounds):
+        return None
+    return OptionError(
+        f"read {url!r} failed: offset {offset}, length {length} and size {size} are no part of a file "
+        f"(length {WHOLE}: to the end; size {UNKNOWN_SIZE}: not known)",
+        url=url,
+        operation="read",
+    )
 
 
 def cut(data: bytes, request: ReadRequest, *, verify_size: bool) -> bytes:
     """The bytes that ``request`` asks for of a file that holds ``data``.
 
-    Raises SizeMismatchError where the file is shorter than the request or its ``size`` says, and, with
-    ``verify_size``, where it is longer than ``size``. Without it, bytes beyond ``size`` are not read.
+    Raises OptionError for an impossible request, and SizeMismatchError where the file is shorter than the
+    request or its ``size`` says or, with ``verify_size``, longer than ``size``. Without that, bytes beyond
+    ``size`` are not read.
     """
+    error = impossible(request)
+    if error is not None:
+        raise error
     _, offset, length, size = request
     end = offset + length if length >= 0 else max(size, offset)
     if len(data) < max(end, size):
