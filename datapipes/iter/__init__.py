@@ -29,6 +29,7 @@ from torch.utils.data.datapipes.iter import (
     Zipper,
 )
 
+from datapipes.iter.graph import set_epoch
 from datapipes.iter.list_files import DaosFileLister, LocalFileLister
 from datapipes.iter.load_files import DaosFileLoader, LocalFileLoader
 from datapipes.iter.registry import register_functional_forms
@@ -66,6 +67,7 @@ __all__ = [
     "StreamReader",
     "UnBatcher",
     "Zipper",
+    "set_epoch",
 ]
 
 register_functional_forms(

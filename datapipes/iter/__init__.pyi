@@ -61,6 +61,7 @@ __all__ = [
     "StreamReader",
     "UnBatcher",
     "Zipper",
+    "set_epoch",
 ]
 
 _T = TypeVar("_T")
@@ -68,6 +69,8 @@ _T_co = TypeVar("_T_co", covariant=True)
 _OnError = Literal["raise", "skip"] | Callable[[str, DatapipesError], Any]
 _Uneven = Literal["keep", "pad", "drop"]
 _Source = str | Iterable[Any]
+
+def set_epoch(datapipe: _TorchIterDataPipe[Any], epoch: int) -> None: ...
 
 class IterDataPipe(_TorchIterDataPipe[_T_co]):
     def __iter__(self) -> Iterator[_T_co]: ...

@@ -15,6 +15,7 @@ from datapipes.backends.registry import backend_for
 from datapipes.errors import OptionError, UrlError
 from datapipes.index import FileIndex
 from datapipes.iter.epochs import Epochs
+from datapipes.iter.graph import set_epoch
 from datapipes.iter.meters import Meter, read_meters
 from datapipes.jobs import Job
 from datapipes.urls import scheme_of
@@ -95,8 +96,11 @@ class StagePipe(IterDataPipe[T_co]):
         return stage
 
     def set_epoch(self, epoch: int) -> None:
-        """The next iteration is ``epoch``, here and in the workers that serve it; then epochs count on."""
-        self.epochs.set_epoch(epoch)
+        """The next iteration is ``epoch``, here and in the workers that serve it; then epochs count on.
+
+        It holds for all our pipes before this one as well.
+        """
+        set_epoch(self, epoch)
 
     def pin_epoch(self, epoch: int) -> None:
         """Every iteration of this copy is ``epoch``: for those who keep count (``.resumable()``)."""

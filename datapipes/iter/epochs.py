@@ -64,7 +64,8 @@ class Epochs:
             if joined is not None and slot not in joined["slots"]:
                 joined["slots"].append(slot)
                 return int(joined["epoch"])
-            if joined is not None and owner != os.getpid():
+            if joined is not None and owner != os.getpid() and not record["warned"]:
+                record["warned"] = True
                 warnings.warn(_AMBIGUOUS, RuntimeWarning, stacklevel=2)
             return self._open(record, token, slot, int(record["next"]))
 
@@ -121,7 +122,14 @@ class Epochs:
             try:
                 record = json.loads(path.read_bytes())
             except FileNotFoundError:
-                record = {"next": 0, "set_to": None, "generation": 0, "heeded": 0, "iterations": {}}
+                record = {
+                    "next": 0,
+                    "set_to": None,
+                    "generation": 0,
+                    "heeded": 0,
+                    "warned": False,
+                    "iterations": {},
+                }
             before = json.dumps(record)
             yield record
             after = json.dumps(record)

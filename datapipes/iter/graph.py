@@ -8,27 +8,39 @@ from typing import Any
 from torch.utils.data import IterDataPipe
 from torch.utils.data.graph import DataPipe, traverse_dps
 
-__all__ = ["all_pipes", "copy_graph", "direct_sources", "replace_source"]
+__all__ = ["Graph", "copy_graph", "replace_source", "set_epoch"]
 
 
-def direct_sources(pipe: DataPipe) -> list[DataPipe]:
-    """The pipes that ``pipe`` reads from, in the order in which it holds them."""
-    (_, below) = traverse_dps(pipe)[id(pipe)]
-    return [source for source, _ in below.values()]
+class Graph:
+    """A pipe and everything it reads from, seen once: torch pickles a whole graph to look at it."""
 
+    def __init__(self, last: DataPipe) -> None:
+        self.pipes: list[DataPipe] = []
+        """Each once, ``last`` first, in an order that every process sees alike."""
+        self._below: dict[int, Any] = {}
+        self._visit(traverse_dps(last))
 
-def all_pipes(pipe: DataPipe) -> list[DataPipe]:
-    """``pipe`` and everything it reads from, each once, in an order that every process sees alike."""
-    found: dict[int, DataPipe] = {}
+    def _visit(self, graph: dict[int, Any]) -> None:
+        for pipe, below in graph.values():
+            if id(pipe) not in self._below:
+                self._below[id(pipe)] = below
+                self.pipes.append(pipe)
+                self._visit(below)
 
-    def visit(graph: dict[int, Any]) -> None:
-        for pipe_id, (member, below) in graph.items():
-            if pipe_id not in found:
-                found[pipe_id] = member
-                visit(below)
+    def sources(self, pipe: DataPipe) -> list[DataPipe]:
+        """The pipes that ``pipe`` reads from, in the order in which it holds them."""
+        return [source for source, _ in self._below[id(pipe)].values()]
 
-    visit(traverse_dps(pipe))
-    return list(found.values())
+    def upstream(self, pipe: DataPipe) -> list[DataPipe]:
+        """``pipe`` and everything that it reads from."""
+        found: list[DataPipe] = []
+        waiting = [pipe]
+        while waiting:
+            member = waiting.pop(0)
+            if all(member is not known for known in found):
+                found.append(member)
+                waiting += self.sources(member)
+        return found
 
 
 def copy_graph(pipe: IterDataPipe[Any]) -> IterDataPipe[Any]:
@@ -38,7 +50,7 @@ def copy_graph(pipe: IterDataPipe[Any]) -> IterDataPipe[Any]:
     part of a pipe's state, and torch shares both between iterations too.
     """
     shared: dict[int, Any] = {}
-    for member in all_pipes(pipe):
+    for member in Graph(pipe).pipes:
         for name, value in vars(member).items():
             if name == "iterable" or (callable(value) and not isinstance(value, IterDataPipe)):
                 shared[id(value)] = value
@@ -55,3 +67,13 @@ def replace_source(pipe: DataPipe, old: DataPipe, new: Any) -> bool:
             setattr(pipe, name, type(value)(new if item is old else item for item in value))
             return True
     return False
+
+
+def set_epoch(datapipe: DataPipe, epoch: int) -> None:
+    """Say which epoch the next iteration of a graph is: ``set_epoch`` of every pipe in it that has one.
+
+    For graphs that end in pipes of torch, which have none: ``set_epoch(dp, epoch)`` before each loop.
+    """
+    for pipe in Graph(datapipe).pipes:
+        if hasattr(pipe, "epochs"):
+            pipe.epochs.set_epoch(epoch)

@@ -8,10 +8,11 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from torch.utils.data import IterDataPipe
+from torch.utils.data.graph import DataPipe
 
 from datapipes.errors import OptionError, StateError
 from datapipes.iter.base import is_face
-from datapipes.iter.graph import all_pipes, direct_sources
+from datapipes.iter.graph import Graph
 from datapipes.iter.load_files import StoreFileLoader
 from datapipes.iter.replay import keeps_nothing, refusal, replays
 
@@ -23,27 +24,30 @@ class Pivot(NamedTuple):
 
     pipe: IterDataPipe[Any]
     after: list[IterDataPipe[Any]]
+    before: list[DataPipe]
+    """The pivot and everything that it reads from."""
 
 
 def find_pivot(last: IterDataPipe[Any], stateless: tuple[type, ...] = ()) -> Pivot:
     """The pivot of the graph that ends in ``last``. OptionError names a pipe that cannot be restored."""
     if not isinstance(last, IterDataPipe):
         raise OptionError(f".resumable() is for IterDataPipes, not for {type(last).__qualname__}")
+    graph = Graph(last)
     after: list[IterDataPipe[Any]] = []
     pipe = last
     while not is_face(pipe) and keeps_nothing(pipe, stateless):
-        sources = direct_sources(pipe)
+        sources = graph.sources(pipe)
         if len(sources) != 1 or not isinstance(sources[0], IterDataPipe):
             break
         after.append(pipe)
         pipe = sources[0]
-    _check_before(pipe, stateless)
-    return Pivot(pipe, after)
+    before = graph.upstream(pipe)
+    _check_before(pipe, before, stateless)
+    return Pivot(pipe, after, before)
 
 
-def _check_before(pivot: IterDataPipe[Any], stateless: tuple[type, ...]) -> None:
-    members = all_pipes(pivot)
-    loaders = [member for member in members[1:] if isinstance(member, StoreFileLoader)]
+def _check_before(pivot: IterDataPipe[Any], before: list[DataPipe], stateless: tuple[type, ...]) -> None:
+    loaders = [member for member in before[1:] if isinstance(member, StoreFileLoader)]
     if loaders and not isinstance(pivot, StoreFileLoader):
         raise OptionError(refusal(pivot))
     if loaders:
@@ -52,7 +56,7 @@ def _check_before(pivot: IterDataPipe[Any], stateless: tuple[type, ...]) -> None
             f"{type(pivot).__qualname__}. Load the first ones while the list of names is made, and give the "
             "second loader that list"
         )
-    for member in members:
+    for member in before:
         if not is_face(member) and not replays(member, stateless):
             raise OptionError(refusal(member))
 

@@ -19,10 +19,10 @@ from torch.utils.data import IterableDataset, IterDataPipe, get_worker_info
 from datapipes.errors import StateError
 from datapipes.iter.base import StagePipe
 from datapipes.iter.epochs import Epochs
-from datapipes.iter.graph import all_pipes
+from datapipes.iter.graph import Graph
 from datapipes.iter.pivot import find_pivot
 from datapipes.iter.run import Run
-from datapipes.iter.shard_files import Share, distributed_ranks, known_ranks
+from datapipes.iter.shard_files import Share, ToldRanks, known_ranks, tell_ranks
 from datapipes.jobs import Job
 from datapipes.stages.state import check_count
 
@@ -64,7 +64,7 @@ class Resumable(IterableDataset[T_co]):
         self.stateless = tuple(stateless)
         self._job = Job.current()
         self.epochs = Epochs(self._job)
-        self._ranks_at_pickling: tuple[int, int] | None = None
+        self._told: ToldRanks | None = None
         find_pivot(datapipe, self.stateless)
 
     def __iter__(self) -> ResumableIterator[T_co]:
@@ -77,7 +77,7 @@ class Resumable(IterableDataset[T_co]):
     def stats(self) -> dict[str, float]:
         """The counters of every pipe of ours in the graph, summed, across workers too."""
         total: dict[str, float] = {}
-        for pipe in all_pipes(self.datapipe):
+        for pipe in Graph(self.datapipe).pipes:
             if isinstance(pipe, StagePipe):
                 for name, value in pipe.stats().items():
                     total[name] = total.get(name, 0.0) + value
@@ -85,11 +85,11 @@ class Resumable(IterableDataset[T_co]):
 
     def __getstate__(self) -> dict[str, Any]:
         # A spawned worker cannot ask torch.distributed, which is initialised in its parent only.
-        return {**self.__dict__, "_ranks_at_pickling": distributed_ranks() or self._ranks_at_pickling}
+        return {**self.__dict__, "_told": tell_ranks() or self._told}
 
     def start(self, epoch: int) -> Run:
         """A run of ``epoch`` for this rank, as torch.distributed or the launcher say, and this worker."""
-        rank, world_size = known_ranks(self._ranks_at_pickling)
+        rank, world_size = known_ranks(self._told)
         info = get_worker_info()
         worker, num_workers = (0, 1) if info is None else (info.id, info.num_workers)
         share = Share(rank, world_size, worker, num_workers)

@@ -13,11 +13,11 @@ from torch.utils.data.graph_settings import apply_sharding
 
 from datapipes.errors import OptionError, StateError
 from datapipes.iter.base import StagePipe, is_face
-from datapipes.iter.graph import all_pipes, copy_graph, direct_sources, replace_source
+from datapipes.iter.graph import copy_graph, replace_source
 from datapipes.iter.list_files import StoreFileLister
 from datapipes.iter.pivot import ReplayedNames, find_pivot
 from datapipes.iter.shard_files import Share
-from datapipes.stages.state import FINISHED_KEY
+from datapipes.stages.state import FINISHED_KEY, fresh_copy
 
 __all__ = ["Run"]
 
@@ -57,15 +57,14 @@ class Run:
     ) -> None:
         self.epoch = epoch
         graph = copy_graph(datapipe)
-        self._pivot, self._after = find_pivot(graph, stateless)
-        self._before = all_pipes(self._pivot)
+        self._pivot, self._after, self._before = find_pivot(graph, stateless)
         self._seed, self._share = seed, share
         instances = share.num_workers * share.world_size
         if instances > 1 and not any(hasattr(pipe, "apply_sharding") for pipe in self._before):
             warnings.warn(_UNSHARDED, RuntimeWarning, stacklevel=4)
         # DataLoader's own numbering: workers outside, ranks inside.
         apply_sharding(graph, instances, share.worker * share.world_size + share.rank)
-        self._names: list[str] | None = None
+        self._head: dict[str, Any] | None = None
         self._held: dict[str, Any] | None = None  # the pivot's state before an output under way
         for place, pipe in enumerate(self._before):
             if isinstance(pipe, StagePipe):
@@ -103,6 +102,13 @@ class Run:
 
     def state(self) -> dict[str, Any]:
         """After the last output of ``step``."""
+        if self._head is None:
+            self._head = self._identity()
+        position = self._position.get_state() if self._held is None else self._held
+        return {**fresh_copy(self._head), self.PIVOT_KEY: position}
+
+    def _identity(self) -> dict[str, Any]:
+        """What must be the same where a state is restored."""
         share = self._share
         return {
             self.SEED_KEY: self._seed,
@@ -111,7 +117,6 @@ class Run:
             self.WORKERS_KEY: [share.worker, share.num_workers],
             self.GRAPH_KEY: [type(pipe).__qualname__ for pipe in self._before],
             self.NAMES_KEY: self._digests(),
-            self.PIVOT_KEY: self._position.get_state() if self._held is None else self._held,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -139,17 +144,11 @@ class Run:
 
     def _digests(self) -> list[str]:
         """What identifies the names where the pivot's own state does not: behind pipes of torch."""
-        if self._names is None:
-            self._names = []
-            for pipe in self._before:
-                sources = direct_sources(pipe)
-                if (
-                    isinstance(pipe, StoreFileLister)
-                    and len(sources) == 1
-                    and type(sources[0]) is IterableWrapper
-                ):
-                    self._names.append(pipe.stage().index().fingerprint)
-        return self._names
+        return [
+            pipe.stage().index().fingerprint
+            for pipe in self._before
+            if isinstance(pipe, StoreFileLister) and type(pipe.source_datapipe) is IterableWrapper
+        ]
 
 
 class Ended:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -15,7 +17,7 @@ from datapipes.iter.base import StagePipe, as_pipe, has_stage, source_of
 from datapipes.ranks import check_rank, current_rank
 from datapipes.stages.shard_files import ShardFiles, Uneven, rank_length
 
-__all__ = ["FileSharder", "Share", "distributed_ranks", "known_ranks"]
+__all__ = ["FileSharder", "Share", "ToldRanks", "known_ranks", "tell_ranks"]
 
 _NO_GROUP = -1
 """A sharding group that no executor uses: the filter keeps the groups it is told and filters nothing."""
@@ -63,7 +65,7 @@ class FileSharder(StagePipe[str]):
             raise OptionError(f"uneven must be 'keep', 'pad' or 'drop', not {uneven!r}")
         super().__init__(ShardingFilter(as_pipe(source_datapipe), sharding_group_filter=_NO_GROUP))
         self.rank, self.world_size, self.uneven = rank, world_size, uneven
-        self._ranks_at_pickling: tuple[int, int] | None = None
+        self._told: ToldRanks | None = None
 
     def stage(self) -> Any:
         source, groups = _behind_filter(self.source_datapipe)
@@ -85,7 +87,7 @@ class FileSharder(StagePipe[str]):
         elif told is not None:
             rank, world_size = told
         else:
-            rank, world_size = known_ranks(self._ranks_at_pickling)
+            rank, world_size = known_ranks(self._told)
         return Share(rank, world_size, worker, num_workers)
 
     def __len__(self) -> int:
@@ -96,9 +98,9 @@ class FileSharder(StagePipe[str]):
 
     def __getstate__(self) -> Any:
         # A spawned worker cannot ask torch.distributed, which is initialised in its parent only.
-        if distributed_ranks() is not None and IterDataPipe.getstate_hook is None:
-            return {**self.__dict__, "_ranks_at_pickling": distributed_ranks()}
-        return super().__getstate__()
+        if IterDataPipe.getstate_hook is not None:
+            return super().__getstate__()
+        return {**self.__dict__, "_told": tell_ranks() or self._told}
 
 
 def deal(names: Iterable[Any], share: Share, uneven: Uneven) -> Iterator[Any]:
@@ -132,18 +134,28 @@ def deal(names: Iterable[Any], share: Share, uneven: Uneven) -> Iterator[Any]:
         yield round_[share.rank]
 
 
-def known_ranks(at_pickling: tuple[int, int] | None) -> tuple[int, int]:
-    """(rank, world_size) of torch.distributed here, or where this was pickled, or of the launcher."""
-    if distributed_ranks() is None and at_pickling is not None and get_worker_info() is not None:
-        return at_pickling
-    return current_rank()
+class ToldRanks(NamedTuple):
+    """(what the filter filters, the groups it was told), or (what was put in its place, none)."""
+
+    pid: int
+    rank: int
+    world_size: int
 
 
-def distributed_ranks() -> tuple[int, int] | None:
+def tell_ranks() -> ToldRanks | None:
+    """The ranks of this process as torch.distributed has them; None where it is not initialised."""
     distributed = sys.modules.get("torch.distributed")
-    if distributed is not None and distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return None
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return None
+    return ToldRanks(os.getpid(), distributed.get_rank(), distributed.get_world_size())
+
+
+def known_ranks(told: ToldRanks | None) -> tuple[int, int]:
+    """(rank, world_size) of torch.distributed, here or in the parent that told, or of the launcher."""
+    parent = multiprocessing.parent_process()
+    if told is not None and parent is not None and parent.pid == told.pid and tell_ranks() is None:
+        return told.rank, told.world_size
+    return current_rank()
 
 
 def _behind_filter(source: IterDataPipe[Any]) -> tuple[IterDataPipe[Any], dict[int, tuple[int, int]]]:
@@ -155,14 +167,16 @@ def _behind_filter(source: IterDataPipe[Any]) -> tuple[IterDataPipe[Any], dict[i
 
 def _executor_share(groups: dict[int, tuple[int, int]]) -> tuple[int, int, tuple[int, int] | None]:
     """(worker, num_workers, (rank, world_size) or None where the executor did not say), from the groups."""
-    if SHARDING_PRIORITIES.DEFAULT in groups:
+    info = get_worker_info()
+    instances, instance = groups.get(SHARDING_PRIORITIES.DEFAULT, (1, 0))
+    if instances > 1:
         # DataLoader numbers its instances worker * world_size + rank, of num_workers * world_size.
-        instances, instance = groups[SHARDING_PRIORITIES.DEFAULT]
-        info = get_worker_info()
         num_workers = info.num_workers if info is not None and instances % info.num_workers == 0 else 1
         world_size = instances // num_workers
         told = (instance % world_size, world_size) if world_size > 1 else None
         return instance // world_size, num_workers, told
-    num_workers, worker = groups.get(SHARDING_PRIORITIES.MULTIPROCESSING, (1, 0))
-    told = groups.get(SHARDING_PRIORITIES.DISTRIBUTED)
-    return worker, num_workers, None if told is None else (told[1], told[0])
+    # A DataLoader's worker that was told nothing: the pipe is hidden in a dataset of the user's.
+    of_dataloader = (1, 0) if info is None else (info.num_workers, info.id)
+    num_workers, worker = groups.get(SHARDING_PRIORITIES.MULTIPROCESSING, of_dataloader)
+    of_dataloader2 = groups.get(SHARDING_PRIORITIES.DISTRIBUTED)
+    return worker, num_workers, None if of_dataloader2 is None else (of_dataloader2[1], of_dataloader2[0])

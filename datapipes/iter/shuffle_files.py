@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from datapipes.iter.base import StagePipe
+from datapipes.errors import OptionError
+from datapipes.iter.base import StagePipe, has_stage
+from datapipes.iter.graph import Graph
 from datapipes.stages.shuffle_files import ShuffleFiles
 
 __all__ = ["FileShuffler"]
@@ -26,6 +28,7 @@ class FileShuffler(StagePipe[str]):
     def __init__(self, source_datapipe: str | Iterable[Any], *, seed: int = 0) -> None:
         super().__init__(source_datapipe)
         self.seed = seed
+        self._check_source()
         self._build(())  # the stage checks its options, and does nothing else before it is iterated
 
     def _build(self, source: Any) -> ShuffleFiles:
@@ -35,6 +38,17 @@ class FileShuffler(StagePipe[str]):
         stage = self._build(self.source())
         stage.set_epoch(self.begin_epoch())
         return stage
+
+    def _check_source(self) -> None:
+        # Of a pipe that is not ours one index is made for all workers: each would take the first one's part.
+        if has_stage(self.source_datapipe):
+            return
+        for pipe in Graph(self.source_datapipe).pipes:
+            if hasattr(pipe, "apply_sharding"):
+                raise OptionError(
+                    "shuffle_files needs the same names in every process, and "
+                    f"{type(pipe).__qualname__} before it gives each its own: put .shuffle_files() first"
+                )
 
     def __len__(self) -> int:
         return len(self.source_datapipe)  # TypeError where it has none

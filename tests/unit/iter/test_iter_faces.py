@@ -26,6 +26,7 @@ from datapipes.iter import (
     IterableWrapper,
     LocalFileLister,
     LocalFileLoader,
+    set_epoch,
 )
 from datapipes.records import FileEntry
 
@@ -206,6 +207,16 @@ def test_each_iteration_is_the_next_epoch_until_set_epoch(files) -> None:
     shuffled = FileShuffler(files, seed=1)
     shuffled.set_epoch(2)
     assert [list(shuffled), list(shuffled)] == first[2:]
+
+
+def test_set_epoch_reaches_the_shuffle_from_the_end_of_the_graph(chain) -> None:
+    first = list(chain)
+    second = list(chain)
+    chain.set_epoch(0)
+    assert list(chain) == first
+    batches = chain.batch(100)
+    set_epoch(batches, 1)
+    assert list(batches) == [second]
 
 
 def test_copies_in_one_process_share_the_count_of_epochs(files) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from torch.utils.data import IterDataPipe
+from torch.utils.data import DataLoader, IterableDataset, IterDataPipe
 from torch.utils.data.datapipes.iter.sharding import SHARDING_PRIORITIES
 from torch.utils.data.graph_settings import apply_sharding
 
+from datapipes.errors import OptionError
 from datapipes.iter import FileSharder, IterableWrapper
 from datapipes.iter.shard_files import Share, deal
 from datapipes.stages.shard_files import ShardFiles
@@ -125,3 +126,33 @@ def test_a_sharder_keeps_the_order_of_each_epoch_of_a_pipe_that_is_not_ours() ->
     first, second = list(dp), list(dp)
     assert sorted(first) == sorted(second) == NAMES
     assert first != second
+
+
+class Hidden(IterableDataset[str]):
+    """A dataset of the user's, in which no executor sees the pipe."""
+
+    def __init__(self, pipe: IterDataPipe[str]) -> None:
+        self.pipe = pipe
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.pipe
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_pipe_inside_another_dataset_is_split_over_workers_all_the_same(source) -> None:
+    loader = DataLoader(
+        Hidden(SOURCES[source]().shard_files()),
+        batch_size=None,
+        num_workers=2,
+        multiprocessing_context="fork",
+    )
+    assert sorted(loader) == NAMES
+
+
+def test_names_split_before_shuffle_files_are_refused_unless_the_shuffle_can_tell() -> None:
+    with pytest.raises(OptionError, match="first"):
+        IterableWrapper(NAMES).sharding_filter().shuffle_files()
+    with pytest.raises(OptionError, match="first"):
+        IterableWrapper(NAMES).shard_files().map(str).shuffle_files()
+    halves = [list(FileSharder(NAMES, rank=rank, world_size=2).shuffle_files()) for rank in range(2)]
+    assert sorted(halves[0] + halves[1]) == NAMES
