@@ -147,6 +147,15 @@ class LoadFiles(Stage[Any]):
         if not isinstance(self.source, IndexedStage) and hasattr(self.source, "set_epoch"):
             self.source.set_epoch(epoch)
 
+    def keep_epoch(self) -> None:
+        super().keep_epoch()
+        if isinstance(self.source, IndexedStage):
+            return
+        if hasattr(self.source, "keep_epoch"):
+            self.source.keep_epoch()
+        elif hasattr(self.source, "set_epoch"):
+            self.source.set_epoch(self.clock.upcoming())
+
     def stats(self) -> dict[str, float]:
         """Counters since this stage was made, of this process: ``items`` delivered, ``bytes`` read,
         ``errors`` met, of which ``skipped``, ``wait_s`` (seconds ``next`` waited for reads); and gauges of

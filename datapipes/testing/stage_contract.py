@@ -92,6 +92,16 @@ class StageContract(StateContract):
         stage.reset()
         self.check_items(list(stage), self.expected(1))
 
+    def test_keep_epoch_starts_the_present_epoch_again(self) -> None:
+        stage = self.make()
+        stage.set_epoch(3)
+        stage.reset()
+        stage.keep_epoch()
+        stage.reset()
+        self.check_items(list(stage), self.expected(3))
+        stage.reset()
+        self.check_items(list(stage), self.expected(4))
+
     @pytest.mark.parametrize("epoch", [-1, True, 1.0, "1", None])
     def test_set_epoch_refuses_what_is_no_count(self, epoch: Any) -> None:
         with pytest.raises(OptionError):
