@@ -20,7 +20,7 @@ from datapipes.datasets.batch_reader import BatchReader, flat_memory, lay_out, s
 from datapipes.datasets.folders import FolderLabels
 from datapipes.errors import IndexFileError, OptionError
 from datapipes.index import FileIndex
-from datapipes.jobs import Job
+from datapipes.jobs import Job, SharedCounters
 from datapipes.stages.list_files import check_masks, check_sources
 
 __all__ = ["FileDataset"]
@@ -111,6 +111,7 @@ class FileDataset(Dataset[Any]):
             self._sources = [source] if isinstance(source, str) else list(source)
         self._job = Job.current()
         self._key = f"dataset-{self._job.next_ordinal()}"
+        self._counters: SharedCounters | None = None  # mapped memory of the job: made in each process
 
     def __len__(self) -> int:
         return len(self.index())
@@ -181,7 +182,7 @@ class FileDataset(Dataset[Any]):
     def stats(self) -> dict[str, float]:
         """``samples``, ``bytes``, ``batches`` read and ``wait_s`` (seconds spent reading), of this dataset in
         all processes of the job on this host and rank: DataLoader's workers are in it."""
-        return self._job.counters(self._key, _COUNTERS).total()
+        return self._shared_counters().total()
 
     def __repr__(self) -> str:
         return f"FileDataset({self._sources or self._index!r})"
@@ -255,8 +256,16 @@ class FileDataset(Dataset[Any]):
         contents = self._reader.read(urls, sizes, out)
         amounts = {"samples": len(urls), "batches": 1, "wait_s": perf_counter() - began}
         amounts["bytes"] = sum(map(len, contents))
-        self._job.counters(self._key, _COUNTERS).add(_slot(), amounts)
+        self._shared_counters().add(_slot(), amounts)
         return contents
+
+    def _shared_counters(self) -> SharedCounters:
+        if self._counters is None:
+            self._counters = self._job.counters(self._key, _COUNTERS)
+        return self._counters
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_counters": None}
 
 
 def _slot() -> int:
