@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from pipelines import as_node, as_pipe
 from torchdata.nodes import Loader
 from torchdata.stateful_dataloader import StatefulDataLoader
 from tqdm import tqdm
+
+
+warnings.filterwarnings("ignore", message="'set_vital' is deprecated")  # torchdata 0.11 under torch 2.15
 
 
 def make_loader(kind: str, url: str) -> Any:
