@@ -22,34 +22,15 @@ from datapipes.backends.base import (
 )
 from datapipes.backends.paths import path_in
 from datapipes.backends.reads import SerialReads
+from datapipes.backends.slices import MOST_BYTES, impossible
+from datapipes.backends.tree_errors import failure
 from datapipes.backends.tree_writer import PART, TreeWriter
-from datapipes.errors import (
-    BackendIOError,
-    ContainerMissingError,
-    DatapipesError,
-    SizeMismatchError,
-    UrlError,
-    error_from_errno,
-)
-from datapipes.records import FileEntry, ReadRequest, ReadResult
+from datapipes.errors import BackendIOError, ContainerMissingError, DatapipesError
+from datapipes.records import UNKNOWN_SIZE, WHOLE, FileEntry, ReadRequest, ReadResult
 from datapipes.urls import format_url, quote_name
 
 __all__ = ["TreeBackend"]
 
-_HINTS = {
-    errno.ENOENT: "List its directory to see what is there; it may have been removed since it was listed",
-    errno.ENOTDIR: "A file stands where the URL has a directory",
-    errno.EISDIR: "List it, and read the files in it",
-    errno.EACCES: "Ask for the right to it, or run as a user who has it",
-    errno.EPERM: "Ask for the right to it, or run as a user who has it",
-    errno.ENODATA: "It was cut or replaced since its size was taken: list the files again",
-    errno.EFBIG: "It has grown since its size was taken: list the files again",
-    errno.EMFILE: "Raise the limit on open files (ulimit -n) or lower max_in_flight",
-    errno.ENFILE: "The machine's table of open files is full: lower max_in_flight",
-    errno.ENOSPC: "Free some space; nothing of the file was left behind",
-    errno.ETIMEDOUT: "Raise timeout_s if the store may be this slow",
-    errno.ENAMETOOLONG: "File systems take names of up to 255 bytes",
-}
 _NO_SUCH_PATH = "x" * 256
 """A name that no file system takes: what the engine is asked for in place of a URL that names nothing."""
 
@@ -189,7 +170,7 @@ class TreeBackend(Backend):
 
     def _translated(self, requests: Iterable[ReadRequest]) -> Iterator[_dfs.Request]:
         """Requests as the engine takes them. This runs once for every file read: what is plain is cut to its
-        path here, what has an escape, a dot or a slash too many is looked at with care."""
+        path here; what has an escape, a dot or a slash too many, or asks for a part, is looked at with care."""
         beginning = self._beginning()
         n = len(beginning)
         for request in requests:
@@ -199,19 +180,25 @@ class TreeBackend(Backend):
                 and not ("%" in url or "?" in url or "#" in url or "\0" in url or "/." in url)
                 and url.isascii()
                 and "//" not in (path := url[n - 1 :])
+                and length == WHOLE
+                and not offset
+                and UNKNOWN_SIZE <= size <= MOST_BYTES
             ):
-                yield path[1:], offset, length, size, request
+                yield path[1:], 0, WHOLE, size, request
             else:
                 yield self._careful(request)
 
     def _careful(self, request: ReadRequest) -> _dfs.Request:
-        url, offset, length, size = request
-        try:
-            return self._path(url), offset, length, size, request
-        except UrlError as error:
-            refused = _Refused(*request)
-            refused.reason = error
-            return _NO_SUCH_PATH, 0, length, -1, refused
+        reason: DatapipesError | None = impossible(request)
+        if reason is None:
+            url, offset, length, size = request
+            try:
+                return self._path(url), offset, length, size, request
+            except DatapipesError as error:
+                reason = error
+        refused = _Refused(*request)
+        refused.reason = reason
+        return _NO_SUCH_PATH, 0, WHOLE, UNKNOWN_SIZE, refused
 
     def _item_error(self, request: ReadRequest, operation: str, code: int) -> DatapipesError:
         if isinstance(request, _Refused):
@@ -220,11 +207,8 @@ class TreeBackend(Backend):
 
     def _unopened(self, code: int, position: int, request: ReadRequest) -> ReadResult:
         """The answer to every request where the container cannot be opened."""
-        try:
-            self._path(request.url)
-        except UrlError as error:
-            return ReadResult(position, request, None, error)
-        return ReadResult(position, request, None, self._failure(request.url, "open", code))
+        *_, tag = self._careful(request)
+        return ReadResult(position, request, None, self._item_error(tag, "open", code))
 
     def stat(self, url: str) -> FileEntry:
         path, session = self._path(url), self._session(url, "stat")
@@ -298,19 +282,11 @@ class TreeBackend(Backend):
         if code == errno.ENOENT and opened is not None and not _stands(opened):
             object.__setattr__(self, "_opened", None)  # a container made anew is opened by the next call
             return self._no_container(url, operation, code)
-        if code in (errno.ENODATA, errno.EFBIG):
-            found = "shorter" if code == errno.ENODATA else "longer"
-            return SizeMismatchError(
-                f"{operation} {url!r} failed: it is {found} than expected [ENODATA]. {_HINTS[code]}",
-                url=url,
-                operation=operation,
-                errno=errno.ENODATA,
-            )
-        return error_from_errno(code, url=url, operation=operation, hint=_HINTS.get(code, ""))
+        return failure(code, url=url, operation=operation)
 
     def _no_container(self, url: str, operation: str, code: int) -> BackendIOError:
         if code not in (errno.ENOENT, errno.ENOTDIR):
-            return error_from_errno(code, url=url, operation=operation, hint=_HINTS.get(code, ""))
+            return failure(code, url=url, operation=operation)
         return ContainerMissingError(
             f"{operation} {url!r} failed: no container {self.authority!r}: {self.root()!r} is no directory, "
             f"or was replaced while it was read [ENOENT]. Make it, or mend the URL",

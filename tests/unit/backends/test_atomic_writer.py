@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import io
+import os
+from typing import Any
+
+import pytest
+
+from datapipes.backends.atomic_writer import AtomicWriter
+from datapipes.errors import BackendIOError
+
+
+class Recording(AtomicWriter):
+    """Puts chunks into ``log``; fails where it is told to."""
+
+    def __init__(self, log: list[Any], fail_at: str = "") -> None:
+        super().__init__("memory://a/b")
+        self._log, self._fail_at = log, fail_at
+
+    def _do(self, word: str, item: Any) -> None:
+        self._log.append(item)
+        if self._fail_at == word:
+            raise BackendIOError(f"{word} failed", url=self.name, operation="write")
+
+    def put(self, data: bytearray | memoryview) -> None:
+        self._do("put", bytes(data))
+
+    def commit(self) -> None:
+        self._do("commit", "commit")
+
+    def abandon(self) -> None:
+        self._log.append("abandon")
+
+
+def test_small_writes_are_collected_and_large_ones_passed_on() -> None:
+    log: list[Any] = []
+    with Recording(log) as file:
+        for _ in range(1000):
+            file.write(b"12345")
+        file.write(bytes(2 << 20))
+        file.write(b"end")
+    assert [len(item) for item in log[:-1]] == [5000, 2 << 20, 3]
+    assert log[-1] == "commit"
+
+
+def test_any_buffer_can_be_written_and_text_cannot() -> None:
+    log: list[Any] = []
+    with Recording(log) as file:
+        assert file.write(memoryview(bytearray(8)).cast("I")) == 8
+        with pytest.raises(TypeError):
+            file.write("text")  # type: ignore[arg-type]
+    assert log == [bytes(8), "commit"]
+
+
+def test_write_that_fails_makes_close_fail_and_no_file() -> None:
+    log: list[Any] = []
+    file = Recording(log, fail_at="put")
+    with pytest.raises(BackendIOError, match="put failed"):
+        file.write(bytes(2 << 20))
+    with pytest.raises(BackendIOError, match="put failed"):
+        file.write(bytes(2 << 20))
+    with pytest.raises(BackendIOError, match="put failed"):
+        file.close()
+    assert file.closed
+    file.close()
+    assert log == [bytes(2 << 20), "abandon"]
+
+
+def test_commit_that_fails_abandons() -> None:
+    log: list[Any] = []
+    with pytest.raises(BackendIOError, match="commit failed"), Recording(log, fail_at="commit"):
+        pass
+    assert log == ["commit", "abandon"]
+
+
+def test_forked_child_neither_makes_nor_removes_the_file_of_its_parent() -> None:
+    log: list[Any] = []
+    file = Recording(log)
+    file.write(b"abc")
+    pid = os.fork()
+    if pid == 0:
+        try:
+            file.close()
+        except io.UnsupportedOperation:
+            os._exit(5 if "abandon" not in log and "commit" not in log else 6)
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
+    file.close()
+    assert log == [b"abc", "commit"]

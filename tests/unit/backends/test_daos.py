@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from datapipes.backends.daos import ROOT_VARIABLE, DaosBackend
+from datapipes.errors import BackendUnavailableError, ContainerMissingError, FileMissingError, UrlError
+from datapipes.records import ReadRequest
+
+URL = "daos://tank/train/a"
+
+
+def make(root: Path, content: str, container: str = "train") -> None:
+    (root / "tank" / container).mkdir(parents=True)
+    (root / "tank" / container / "a").write_text(content)
+
+
+def test_without_the_variable_every_call_names_both_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ROOT_VARIABLE, raising=False)
+    backend = DaosBackend("tank", "train")  # making one is no work, and no error
+    for call in (
+        lambda: backend.read(URL),
+        lambda: list(backend.list("daos://tank/train/")),
+        lambda: backend.read_many([ReadRequest(URL)]),
+        lambda: backend.stat(URL),
+        lambda: backend.write(URL, b""),
+        lambda: backend.remove(URL),
+    ):
+        with pytest.raises(
+            BackendUnavailableError, match=r"DATAPIPES_DAOS_ROOT=/dir.*/dir/tank/train.*libdfs"
+        ):
+            call()
+    with pytest.raises(ImportError):
+        backend.read(URL)
+
+
+def test_variable_is_read_when_work_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = DaosBackend("tank", "train")
+    for name in ("one", "two"):
+        make(tmp_path / name, name)
+        monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path / name))
+        assert backend.read(URL) == name.encode()
+        assert [entry.url for entry in backend.list("daos://tank/train")] == [URL]
+
+
+def test_missing_container_is_named_with_its_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path))
+    make(tmp_path, "", container="other")
+    with pytest.raises(ContainerMissingError, match=r"tank/train.*is no directory"):
+        list(DaosBackend("tank", "train").list("daos://tank/train/"))
+    (tmp_path / "tank/train").write_text("a file")
+    with pytest.raises(ContainerMissingError):
+        DaosBackend("tank", "train").read(URL)
+
+
+def test_container_made_after_the_first_try_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path))
+    backend = DaosBackend("tank", "train")
+    with pytest.raises(ContainerMissingError):
+        backend.read(URL)
+    make(tmp_path, "there")
+    assert backend.read(URL) == b"there"
+
+
+def test_container_removed_while_open_is_missing_and_made_anew_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path))
+    make(tmp_path, "first")
+    backend = DaosBackend("tank", "train")
+    assert backend.read(URL) == b"first"
+    shutil.rmtree(tmp_path / "tank/train")
+    with pytest.raises(ContainerMissingError):
+        backend.read(URL)
+    make(tmp_path, "second")
+    assert backend.read(URL) == b"second"
+    with pytest.raises(FileMissingError):
+        backend.read("daos://tank/train/b")
+
+
+@pytest.mark.parametrize("url", ["daos://tank/train/../train2/a", "daos://tank/train/x/../../a"])
+def test_dots_do_not_lead_out_of_the_container(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path))
+    make(tmp_path, "ours")
+    make(tmp_path, "not ours", container="train2")
+    backend = DaosBackend("tank", "train")
+    results = list(backend.read_many([ReadRequest(URL), ReadRequest(url), ReadRequest(URL)]))
+    assert [result.data for result in results] == [b"ours", None, b"ours"]
+    assert type(results[1].error) is UrlError
+    for call in (backend.stat, backend.list, backend.remove, backend.open_write):
+        with pytest.raises(UrlError, match="leads out"):
+            call(url)
+
+
+def test_leading_slashes_do_not_lead_to_the_machines_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path))
+    make(tmp_path, "ours")
+    with pytest.raises(FileMissingError):
+        DaosBackend("tank", "train").read("daos://tank/train//etc/passwd")
+
+
+@pytest.mark.parametrize("label", ["", ".", "..", "a/b", "a b", "x" * 128, "ä"])
+def test_label_that_daos_would_not_take_raises_url_error(label: str) -> None:
+    with pytest.raises(UrlError, match="label"):
+        DaosBackend(label, "train")
+    with pytest.raises(UrlError, match="label"):
+        DaosBackend("tank", label)
+    DaosBackend("tank_1.x-y:z", "0f3c7a2e-1111-2222-3333-444455556666")
