@@ -64,7 +64,12 @@ class Session:
         sizes: bool = True,
         depth: int = 0,
     ) -> ListIterator:
-        """Yields blocks: lists of (path relative to the root, size or -1), in byte order of the path."""
+        """Yields blocks: lists of (path relative to the root, size or -1), in byte order of the path.
+
+        path: a directory ("" is the root) or one file. A link to a file is listed with the size of the file,
+        one that leads nowhere with -1, one to a directory not at all (unless it is ``path`` itself); sockets,
+        pipes and devices are left out. sizes=False asks nothing about files but their names. depth: 0 adapts
+        the number of threads, N fixes it."""
     def stat(self, path: str) -> tuple[Literal["file", "dir", "link", "other"], int, int]:
         """(kind, size in bytes, mtime in ns), symbolic links followed."""
     def write(self, path: str, data: Buffer) -> None:
@@ -88,8 +93,11 @@ class ReadIterator(Iterator[Any]):
 @final
 class ListIterator(Iterator[list[tuple[str, int]]]):
     def __iter__(self) -> ListIterator: ...
-    def __next__(self) -> list[tuple[str, int]]: ...
+    def __next__(self) -> list[tuple[str, int]]:
+        """An OSError names the path it concerns; it comes after all entries before that path, and stays."""
     def close(self) -> None: ...
+    def stats(self) -> dict[str, int]:
+        """entries, directories, left_out (special files, links to directories), depth (threads)."""
 
 @final
 class WriteFile:

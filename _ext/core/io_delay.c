@@ -57,6 +57,7 @@ static int delay_list(void *mount, const char *path, dpx_entry_fn entry, void *a
 static int delay_dir_open(void *mount, const char *path, int follow, void **dir)
 {
 	struct delay_mount *outer = mount;
+	sleep_exactly(&outer->delay);
 	return outer->inner.dir_open(outer->mount, path, follow, dir);
 }
 

@@ -206,33 +206,45 @@ static int find_child(struct dpx_listing *listing, void *dir, uint64_t inode, st
 	return rc ? rc : ENOENT;
 }
 
-int dpx_moved_open(struct dpx_listing *listing, const struct dir_node *node, void **dir)
+/* Once up to a parent that is where it was, and down again by inodes. EAGAIN: something that had just been
+ * found was gone when it was opened. */
+static int open_once(struct dpx_listing *listing, const struct dir_node *node, struct dpx_text *path, void **dir)
 {
-	struct dpx_text path = {0};
 	const struct dir_node *at = node;
 	void *open = NULL;
 	int rc;
-	do { /* up to a parent that is where it was */
+	do {
 		at = at->parent;
-		rc = dpx_node_path(at, &path);
+		rc = dpx_node_path(at, path);
 		if (!rc) {
-			path.len -= path.len > 0;
-			path.text[path.len] = '\0';
-			rc = dpx_list_dir_open(listing, path.text, !at->parent, &open);
+			path->len -= path->len > 0;
+			path->text[path->len] = '\0';
+			rc = dpx_list_dir_open(listing, path->text, !at->parent, &open);
 		}
 	} while (at->parent && (rc == ENOENT || rc == ENOTDIR));
-	while (!rc && at != node) { /* and down again by inodes */
+	while (!rc && at != node) {
 		const struct dir_node *child = node;
 		while (child->parent != at)
 			child = child->parent;
-		rc = find_child(listing, open, child->inode, &path);
+		rc = find_child(listing, open, child->inode, path);
 		dpx_list_dir_close(listing, open);
 		open = NULL;
-		if (!rc)
-			rc = dpx_list_dir_open(listing, path.text, 0, &open);
+		if (!rc) {
+			rc = dpx_list_dir_open(listing, path->text, 0, &open);
+			rc = rc == ENOENT || rc == ENOTDIR ? EAGAIN : rc;
+		}
 		at = child;
 	}
-	dpx_text_free(&path);
 	*dir = open;
 	return rc;
+}
+
+int dpx_moved_open(struct dpx_listing *listing, const struct dir_node *node, void **dir)
+{
+	struct dpx_text path = {0};
+	int rc = EAGAIN;
+	for (int turn = 0; rc == EAGAIN && turn < 2 * SEARCH_PASSES && !dpx_list_stopped(listing); turn++)
+		rc = open_once(listing, node, &path, dir);
+	dpx_text_free(&path);
+	return rc == EAGAIN ? ENOENT : rc;
 }
