@@ -10,6 +10,7 @@ whether the file it locked is still the one at the path.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -80,16 +81,20 @@ class JobDirectory:
         self._settle()
         while True:
             try:
-                self.path.mkdir(mode=0o700, exist_ok=True)
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(self.path, 0o700)
                 fd = open_lock(self.path / _LOCK)
-            except FileNotFoundError:  # deleted between the two lines
-                deadline.pause()
-                continue
             except OSError as error:
-                raise error_from_os(error, url=str(self.path), operation="open job", hint=_ADVICE) from error
+                if error.errno != errno.ENOENT:
+                    raise error_from_os(
+                        error, url=str(self.path), operation="open job", hint=_ADVICE
+                    ) from error
+                deadline.pause()  # deleted between the two lines: come again
+                continue
             try:
                 is_new = flock(fd, self.path / _LOCK, shared=False)
-                if is_new:  # nobody else is here: what lies here is of dead processes
+                # Alone, in the directory that is still at the path: what lies here is of dead processes.
+                if is_new and is_at(fd, self.path / _LOCK):
                     _empty(self.path)
                 while not flock(fd, self.path / _LOCK, shared=True):
                     deadline.pause()
