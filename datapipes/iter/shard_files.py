@@ -135,7 +135,7 @@ def deal(names: Iterable[Any], share: Share, uneven: Uneven) -> Iterator[Any]:
 
 
 class ToldRanks(NamedTuple):
-    """(what the filter filters, the groups it was told), or (what was put in its place, none)."""
+    """The ranks of torch.distributed in the process that pickled a pipe, for the workers it was meant for."""
 
     pid: int
     rank: int
