@@ -5,8 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import pickle
-import subprocess
-import sys
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -283,16 +281,3 @@ def test_absurd_options_are_refused_when_the_node_is_made(
 ) -> None:
     with pytest.raises(error):
         face(**options)
-
-
-def test_torchdata_without_nodes_is_an_import_error_that_says_what_to_do() -> None:
-    code = (
-        "import sys; sys.modules['torchdata.nodes'] = None\n"
-        "try:\n    import datapipes.nodes\n"
-        "except ImportError as error:\n    print(type(error).__name__, error)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert "BackendUnavailableError" in done.stdout
-    assert "pip install 'torch-datapipes[nodes]'" in done.stdout
