@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import signal
 import socket
@@ -128,12 +129,14 @@ def test_list_bad_option_is_refused(session: Session) -> None:
     with pytest.raises(ValueError, match="depth"):
         session.list("", depth=-1)
     with pytest.raises(TypeError):
-        session.list("", False)  # type: ignore[misc]
-    with pytest.raises(ValueError, match="null|NUL"):
+        session.list("", False)  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match=r"(?i)null?"):
         session.list("a\0b")
 
 
-NAME = st.binary(min_size=1, max_size=12).filter(lambda name: not {0, 0x2F} & set(name) and name not in {b".", b".."})
+NAME = st.binary(min_size=1, max_size=12).filter(
+    lambda name: not {0, 0x2F} & set(name) and name not in {b".", b".."}
+)
 PATHS = st.lists(st.lists(NAME, min_size=1, max_size=5), max_size=25)
 
 
@@ -159,7 +162,9 @@ def test_list_any_names_equal_the_sorted_walk(paths: list[list[bytes]]) -> None:
         for at, (name, _) in enumerate(want):
             assert flat(opened.list("", start_after=name)) == want[at + 1 :]
         for path in {name.split("/")[0] for name, _ in want}:
-            assert flat(opened.list(path)) == [entry for entry in want if (entry[0] + "/").startswith(path + "/")]
+            assert flat(opened.list(path)) == [
+                entry for entry in want if (entry[0] + "/").startswith(path + "/")
+            ]
         opened.close()
 
 
@@ -167,7 +172,8 @@ def test_list_any_names_equal_the_sorted_walk(paths: list[list[bytes]]) -> None:
 @settings(suppress_health_check=[HealthCheck.too_slow], max_examples=40)
 def test_list_start_after_any_text_is_a_comparison_of_bytes(paths: list[list[bytes]], after: str) -> None:
     with tempfile.TemporaryDirectory() as root:
-        build(os.fsencode(root), [[bytes([b"ab.-\xff"[byte % 5] for byte in part]) or b"a" for part in parts] for parts in paths])
+        close = [[bytes(b"ab.-\xff"[byte % 5] for byte in part) for part in parts] for parts in paths]
+        build(os.fsencode(root), close)
         bound = os.fsencode(after)
         want = [entry for entry in walked(root) if os.fsencode(entry[0]) > bound]
         assert listed(root, start_after=after) == want
@@ -197,9 +203,8 @@ def test_list_links_to_files_are_files_and_links_to_directories_are_not_followed
     assert blocks.stats()["left_out"] == 2
     assert flat(session.list("to_dir")) == [("to_dir/c/1", 5), ("to_dir/z", 6)]
     assert flat(session.list("to_file")) == [("to_file", 4)]
-    with pytest.raises(OSError) as caught:
+    with pytest.raises(FileNotFoundError):
         flat(session.list("to_nothing"))
-    assert caught.value.errno == errno.ENOENT
     session.close()
 
 
@@ -237,7 +242,7 @@ def test_list_special_files_are_left_out_and_counted(tree: Path) -> None:
     ],
 )
 def test_list_bad_path_is_an_error_with_the_path(session: Session, path: str, code: int) -> None:
-    with pytest.raises(OSError) as caught:
+    with pytest.raises(OSError, match=re.escape(os.strerror(code))) as caught:
         flat(session.list(path))
     assert caught.value.errno == code
     assert caught.value.filename.rstrip("/") == path.rstrip("/")
@@ -285,7 +290,11 @@ def test_list_directory_without_permission_is_an_error_at_its_place(mode: int) -
 
 def run(script: str, *arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), *arguments], capture_output=True, text=True, timeout=50, check=False
+        [sys.executable, "-c", textwrap.dedent(script), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -360,10 +369,10 @@ def churning(root: Path, old: str, new: str, count: int) -> Iterator[None]:
             child.stdin.close()
 
 
-def listings(root: Path, seconds: float, **options: bool) -> Iterator[list[str]]:
+def listings(root: Path, seconds: float, *, sizes: bool = True) -> Iterator[list[str]]:
     session, end = Session("posix", str(root)), time.monotonic() + seconds
     while time.monotonic() < end:
-        names = [name for name, _ in flat(session.list("", **options))]
+        names = [name for name, _ in flat(session.list("", sizes=sizes))]
         assert names == sorted(set(names))
         yield [name for name in names if "new" not in name]
     assert_idle(session)
@@ -372,7 +381,9 @@ def listings(root: Path, seconds: float, **options: bool) -> Iterator[list[str]]
 
 @pytest.mark.parametrize("sizes", [True, False])
 @pytest.mark.parametrize("count", [50, 2000])
-def test_list_directory_that_changes_loses_and_repeats_nothing(tmp_path: Path, count: int, sizes: bool) -> None:
+def test_list_directory_that_changes_loses_and_repeats_nothing(
+    tmp_path: Path, count: int, sizes: bool
+) -> None:
     still = [f"still{i:04d}" for i in range(count)]
     fill(tmp_path, dict.fromkeys(still, 0) | {f"move{i:04d}": 0 for i in range(count)})
     with churning(tmp_path, "move", "amove", count):
@@ -390,11 +401,16 @@ def test_list_directories_that_are_renamed_keep_their_files(tmp_path: Path) -> N
             assert sorted("d" + name[1:] for name in names) == want
 
 
+def remove(folders: list[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder)
+
+
 def test_list_trees_that_are_removed_are_no_error(tmp_path: Path) -> None:
     session = Session("posix", str(tmp_path))
     for turn in range(20):
         fill(tmp_path, {f"d{i:02d}/{j}": j for i in range(30) for j in range(3)} | {"keep/x": 1})
-        thread = threading.Thread(target=lambda: [shutil.rmtree(tmp_path / f"d{i:02d}") for i in range(30)])
+        thread = threading.Thread(target=remove, args=([tmp_path / f"d{i:02d}" for i in range(30)],))
         thread.start()
         got = flat(session.list(""))
         thread.join()
