@@ -91,8 +91,9 @@ class Backend(ABC):
         ``requests`` is pulled as results are taken, at most ``max_in_flight`` ahead of the last one taken.
         Read-ahead holds at most ``max_buffer_bytes`` (one larger file is read alone). Results come in request
         order, or with ``ordered=False`` as completed. An item that takes longer than ``timeout_s`` (None: no
-        bound) yields StoreTimeoutError. ``verify_size`` makes a file longer than ``request.size`` an error;
-        a shorter one always is. An exception of ``requests`` itself is raised after the results before it.
+        bound) yields StoreTimeoutError. A file or range that ends too early is an error and, with
+        ``verify_size``, any file that is not ``request.size`` bytes long. An exception of ``requests`` itself
+        is raised after the results before it.
         """
 
     @abstractmethod

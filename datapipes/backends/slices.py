@@ -30,21 +30,20 @@ def impossible(request: ReadRequest) -> OptionError | None:
 def cut(data: bytes, request: ReadRequest, *, verify_size: bool) -> bytes:
     """The bytes that ``request`` asks for of a file that holds ``data``.
 
-    Raises OptionError for an impossible request, and SizeMismatchError where the file is shorter than the
-    request or its ``size`` says or, with ``verify_size``, longer than ``size``. Without that, bytes beyond
-    ``size`` are not read.
+    Raises OptionError for an impossible request, and SizeMismatchError where the file ends before the request
+    does (to the end: before ``size``) or, with ``verify_size``, where it is not ``size`` bytes long. Without
+    that, a file longer than ``size`` is read up to there.
     """
     error = impossible(request)
     if error is not None:
         raise error
     _, offset, length, size = request
-    end = offset + length if length >= 0 else max(size, offset)
-    if len(data) < max(end, size):
-        raise _mismatch(request, f"it ends at byte {len(data)} and should reach byte {max(end, size)}")
-    if verify_size and 0 <= size < len(data):
+    to_the_end = len(data) if size < 0 else size
+    end = offset + length if length >= 0 else to_the_end
+    if len(data) < max(offset, end):
+        raise _mismatch(request, f"it ends at byte {len(data)} and should reach byte {max(offset, end)}")
+    if verify_size and 0 <= size != len(data):
         raise _mismatch(request, f"it holds {len(data)} bytes and was said to hold {size}")
-    if length < 0 and size < 0:
-        end = len(data)
     return data if end - offset == len(data) else data[offset:end]
 
 

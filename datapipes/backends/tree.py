@@ -170,7 +170,7 @@ class TreeBackend(Backend):
 
     def _translated(self, requests: Iterable[ReadRequest]) -> Iterator[_dfs.Request]:
         """Requests as the engine takes them. This runs once for every file read: what is plain is cut to its
-        path here; what has an escape, a dot or a slash too many, or asks for a part, is looked at with care."""
+        path here; what has an escape, a dot or a slash too many, or asks for a part, goes the long way."""
         beginning = self._beginning()
         n = len(beginning)
         for request in requests:
@@ -223,8 +223,11 @@ class TreeBackend(Backend):
         return FileEntry(format_url(self.scheme, self.authority, self._absolute(path)), size)
 
     def write(self, url: str, data: bytes | bytearray | memoryview) -> None:
-        with TreeWriter(*self._target(url), partial(self._from_os, url=url, operation="write")) as file:
-            file.write(data)
+        _, session, path = self._target(url)
+        try:
+            session.write(path, data)
+        except OSError as error:
+            raise self._from_os(error, url, "write") from None
 
     def open_write(self, url: str) -> BinaryIO:
         return cast(

@@ -11,11 +11,12 @@ __all__ = ["failure"]
 _HINTS = {
     errno.ENOENT: "List its directory to see what is there; it may have been removed since it was listed",
     errno.ENOTDIR: "A file stands where the URL has a directory",
-    errno.EISDIR: "List it, and read the files in it",
+    errno.EISDIR: "List it: its files have URLs of their own",
     errno.EACCES: "Ask for the right to it, or run as a user who has it",
     errno.EPERM: "Ask for the right to it, or run as a user who has it",
-    errno.ENODATA: "It was cut or replaced since its size was taken: list the files again",
-    errno.EFBIG: "It has grown since its size was taken: list the files again",
+    errno.ENODATA: "It has changed since its size was taken: list the files again",
+    errno.EOPNOTSUPP: "Only regular files can be read",
+    errno.EFBIG: "The file system or a limit (ulimit -f) allows no larger file",
     errno.EMFILE: "Raise the limit on open files (ulimit -n) or lower max_in_flight",
     errno.ENFILE: "The machine's table of open files is full: lower max_in_flight",
     errno.ENOSPC: "Free some space; nothing of the file was left behind",
@@ -25,14 +26,11 @@ _HINTS = {
 
 
 def failure(code: int, *, url: str, operation: str) -> BackendIOError:
-    """The exception for an errno of the engine's.
-
-    Of an item read, ENODATA says that the file is shorter than it was said to be, and EFBIG that it is longer.
-    """
+    """The exception for an errno of the engine's, whose ENODATA says that a file is not as long as promised."""
     hint = _HINTS.get(code, "")
-    if code == errno.EFBIG and operation in ("open", "read"):
+    if code == errno.ENODATA:
         return SizeMismatchError(
-            f"{operation} {url!r} failed: it is longer than expected [EFBIG]. {hint}",
+            f"{operation} {url!r} failed: it is not as long as it was said to be [ENODATA]. {hint}",
             url=url,
             operation=operation,
             errno=code,

@@ -14,7 +14,7 @@ from datapipes.errors import BackendIOError
 __all__ = ["PART", "TreeWriter"]
 
 PART = ".datapipes-part-"
-"""What the name of a file begins with while it is written; listings leave such names out."""
+"""How a file's name begins while it is written, as in the engine; listings leave such names out."""
 
 
 class TreeWriter(AtomicWriter):

@@ -46,7 +46,6 @@ class FaultsContract(BackendHooks):
             (21, WHOLE, -1),
             (15, 10, 20),
             (0, WHOLE, 21),
-            (0, 10, 21),
             (0, WHOLE, 1 << 50),
         ]
         requests = [ReadRequest(url, *numbers) for numbers in bad]
@@ -55,18 +54,22 @@ class FaultsContract(BackendHooks):
             for position in range(len(bad)):
                 _error_at(results, position, SizeMismatchError)
 
-    def test_read_many_longer_file_is_an_error_with_verify_size_only(self) -> None:
+    def test_read_many_file_of_another_size_is_an_error_with_verify_size_only(self) -> None:
         _, contents = self.seeded(2)
-        requests = [ReadRequest(url, size=size) for url, size in zip(contents, (10, 20), strict=True)]
+        one, other = contents
+        wrong = [ReadRequest(one, size=10), ReadRequest(one, 0, 5, 10), ReadRequest(one, 0, 5, 25)]
+        right = [ReadRequest(other, size=20), ReadRequest(other, 15, 5, 20), ReadRequest(other)]
         backend = self.make()
-        trusting = list(backend.read_many(requests))
-        assert [bytes(r.unwrap()) for r in trusting] == [contents[r.url][: r.size] for r in requests]
+        trusting = [bytes(result.unwrap()) for result in backend.read_many(wrong)]
+        assert trusting == [contents[one][:10], contents[one][:5], contents[one][:5]]
         for results in (
-            list(backend.read_many(requests, verify_size=True)),
-            backend.read_batch(requests, verify_size=True),
+            list(backend.read_many(wrong + right, verify_size=True)),
+            backend.read_batch(wrong + right, verify_size=True),
         ):
-            _error_at(results, 0, SizeMismatchError)
-            check_good(results[1:], contents)
+            for position in range(3):
+                _error_at(results, position, SizeMismatchError)
+            expected = [contents[other], contents[other][15:], contents[other]]
+            assert [bytes(result.unwrap()) for result in results[3:]] == expected
 
     @pytest.mark.parametrize("ordered", [True, False])
     def test_read_many_each_fault_is_an_error_in_its_place_and_spares_the_rest(
