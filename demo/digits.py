@@ -41,7 +41,7 @@ def read_both_ways(count: int) -> None:
     for name, loader in loaders.items():
         begin = time.perf_counter()
         order = []
-        with tqdm(total=count, desc=name, unit="file", mininterval=1, leave=False) as bar:
+        with tqdm(total=count, desc=f"  {name}", unit="file", mininterval=1) as bar:
             for urls, _pixels, _labels in loader:
                 order += urls
                 bar.update(len(urls))
@@ -62,7 +62,7 @@ def train(epochs: int) -> None:
     accuracy = 0.0
     for epoch in range(epochs):
         losses, right, seen = 0.0, 0, 0
-        batches = tqdm(loader, desc=f"epoch {epoch}", unit="batch", mininterval=1, leave=False)
+        batches = tqdm(loader, desc=f"  epoch {epoch}", unit="batch", mininterval=1)
         for _urls, pixels, labels in batches:
             scores = model(pixels.flatten(1))
             loss = torch.nn.functional.cross_entropy(scores, labels)

@@ -19,7 +19,7 @@ def draw_digits(directory: Path, count: int, *, seed: int = 0) -> None:
     fonts = [ImageFont.load_default(size) for size in (18, 20, 22, 24)]
     for label in range(10):
         (directory / str(label)).mkdir(parents=True, exist_ok=True)
-    for number in tqdm(range(count), desc="drawing", unit="file", mininterval=1):
+    for number in tqdm(range(count), desc="  drawing", unit="file", mininterval=1):
         label = number % 10
         picture = Image.new("L", (SIDE, SIDE), 0)
         at = (SIDE / 2 + rng.uniform(-2, 2), SIDE / 2 + rng.uniform(-2, 2))

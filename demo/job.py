@@ -37,7 +37,7 @@ def main(kind: str, url: str, checkpoint: Path, kill_after: int) -> None:
         delivered = saved["delivered"]
         loader.load_state_dict(saved["state"])
     rank, before, begin = os.environ["RANK"], len(delivered), time.perf_counter()
-    bar = tqdm(desc=kind, unit="file", initial=before, mininterval=1, disable=rank != "0", leave=False)
+    bar = tqdm(desc=f"  {kind}, rank 0", unit="file", initial=before, mininterval=1, disable=rank != "0")
     for number, (urls, _pixels, _labels) in enumerate(loader, start=1):
         if number == kill_after:
             os.kill(os.getpid(), signal.SIGKILL)  # this batch is not in the checkpoint: it never happened
