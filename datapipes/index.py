@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 import os
 import uuid
@@ -22,6 +23,7 @@ from datapipes.records import FileEntry
 __all__ = ["FileIndex"]
 
 _ITERATED = 4096
+_new_entry = functools.partial(tuple.__new__, FileEntry)  # a third of the time of FileEntry(url, size)
 
 Rows = slice | range | Sequence[int] | NDArray[np.integer[Any]]
 
@@ -160,7 +162,7 @@ class FileIndex:
         at += mapping.count if at < 0 else 0
         if not 0 <= at < mapping.count:
             raise IndexError(f"row {row} of an index of {mapping.count} names")
-        return FileEntry(mapping.run(at, at + 1)[0], int(mapping.sizes(np.array([at]))[0]))
+        return FileEntry(mapping.run(at, at + 1)[0], mapping.size(at))
 
     def __iter__(self) -> Iterator[FileEntry]:
         for start in range(0, len(self), _ITERATED):
@@ -183,7 +185,7 @@ class FileIndex:
 
     def entries(self, ids: Rows) -> list[FileEntry]:
         """URLs and sizes in rows ``ids``."""
-        return list(map(FileEntry, self.urls(ids), self.sizes_of(ids).tolist()))
+        return list(map(_new_entry, zip(self.urls(ids), self.sizes_of(ids).tolist(), strict=True)))
 
     def __eq__(self, other: object) -> bool:
         return self.fingerprint == other.fingerprint if isinstance(other, FileIndex) else NotImplemented

@@ -103,6 +103,16 @@ class IndexMapping:
             sizes[wide] |= high << 32  # all ones in both halves are -1
         return sizes
 
+    def size(self, row: int) -> int:
+        """The size of one row."""
+        self._check_length()
+        block, within = row >> BLOCK_SHIFT, row & (BLOCK_NAMES - 1)
+        low = int(self._words[self._sizes_at[block] + within])
+        if self._high_at[block] < 0:
+            return UNKNOWN_SIZE if low == UNKNOWN_U32 else low
+        high = int(self._words[self._high_at[block] + within])
+        return UNKNOWN_SIZE if high == UNKNOWN_U32 else high << 32 | low
+
     def check_block(self, number: int) -> None:
         """Raise IndexFileError unless the block's bytes and the places of its names are right."""
         self._check_length()

@@ -310,6 +310,8 @@ def read_in_child(index: FileIndex, answers: Any) -> None:
     answers.put((len(index), index.urls([149_999, 0]), index.fingerprint))
 
 
+# Python 3.12 and newer warn of fork beside threads; pytest's own time-out thread is one.
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("opened", [True, False])
 def test_forked_child_reads(many: tuple[FileIndex, list[FileEntry]], opened: bool) -> None:
     index, entries = many
