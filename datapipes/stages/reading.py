@@ -88,7 +88,7 @@ class Reading:
         """Go on to the next segment, its reader in ``pull``; False at the end, and after ``close``."""
         segment = None if self._closed else self._feed.segment()
         if segment is None:
-            self._finished = not self._closed
+            self._finished = self._finished or not self._closed
             return False
         reader = self._read(segment)
         self._swap(reader)
