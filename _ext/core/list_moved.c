@@ -92,62 +92,56 @@ static int search_all(struct search *search, struct dir_node *node, void *dir)
 	return rc;
 }
 
-/* Put a file in between under its new name, if the consumer has not been there yet. */
+/* Put a file in between under its new name. 0 when the consumer is past that place, or without memory. */
 static int add_extra(struct dir_node *node, const char *name, uint64_t size)
 {
 	if (node->last && strcmp(name, node->last) <= 0)
-		return EAGAIN;
+		return 0;
 	struct extra_name **at = &node->extras;
 	while (*at && strcmp((*at)->text, name) < 0)
 		at = &(*at)->next;
 	if (*at && strcmp((*at)->text, name) == 0)
-		return 0;
+		return 1;
 	size_t len = strlen(name) + 1;
 	struct extra_name *extra = malloc(sizeof(*extra) + len);
 	if (!extra)
-		return ENOMEM;
+		return 0;
 	extra->next = *at;
 	extra->size = size;
 	memcpy(extra->text, name, len);
 	*at = extra;
-	return 0;
+	return 1;
 }
 
-/* With the lock held. An entry that was met but never caught keeps its old name without a size. */
-static int place(struct dir_node *node, const struct dpx_lost *lost)
+/* With the lock held. An entry that was met but never caught keeps its old name, without a size; one whose new
+ * name cannot be had any more keeps the old one too. */
+static void place(struct dir_node *node, const struct dpx_lost *lost)
 {
 	struct dpx_name *own = &node->names.entries[lost->index];
-	int rc = 0;
+	int listed = lost->found && lost->look == DPX_LOOK_LISTED;
+	size_t other = lost->found ? dpx_names_find(&node->names, lost->name) : SIZE_MAX;
 	if (lost->displaced) {
-		if (lost->found && lost->look == DPX_LOOK_LISTED &&
-		    dpx_names_find(&node->names, lost->name) == SIZE_MAX)
-			rc = add_extra(node, lost->name, lost->size);
-		return rc == EAGAIN ? 0 : rc;
+		if (listed && other == SIZE_MAX)
+			add_extra(node, lost->name, lost->size);
+		return;
 	}
 	own->mark = DPX_MARK_NONE;
-	own->size = lost->found ? lost->size : DPX_SIZE_UNKNOWN;
-	if (!lost->seen || (lost->found && lost->look != DPX_LOOK_LISTED)) {
+	own->size = listed ? lost->size : DPX_SIZE_UNKNOWN;
+	if (!lost->seen || (lost->found && !listed)) {
 		own->mark = DPX_MARK_DROPPED;
-		return 0;
-	}
-	if (!lost->found || strcmp(lost->name, own->text) == 0)
-		return 0;
-	size_t other = dpx_names_find(&node->names, lost->name);
-	if (other == SIZE_MAX) {
-		rc = add_extra(node, lost->name, lost->size);
-		if (!rc)
+	} else if (lost->found && other == SIZE_MAX) {
+		if (add_extra(node, lost->name, lost->size))
 			own->mark = DPX_MARK_DROPPED;
-		return rc == EAGAIN ? 0 : rc;
+	} else if (lost->found && other != lost->index) {
+		struct dpx_name *entry = &node->names.entries[other];
+		if (entry->mark != DPX_MARK_DROPPED) { /* it replaced a file that is listed under this name */
+			own->mark = DPX_MARK_DROPPED;
+		} else if (other >= node->handed) {
+			entry->mark = DPX_MARK_NONE;
+			entry->size = lost->size;
+			own->mark = DPX_MARK_DROPPED;
+		}
 	}
-	struct dpx_name *entry = &node->names.entries[other];
-	if (entry->mark != DPX_MARK_DROPPED) { /* it replaced a file that is listed under this name */
-		own->mark = DPX_MARK_DROPPED;
-	} else if (other >= node->handed) {
-		entry->mark = DPX_MARK_NONE;
-		entry->size = lost->size;
-		own->mark = DPX_MARK_DROPPED;
-	}
-	return 0;
 }
 
 int dpx_moved_resolve(struct dpx_listing *listing, struct dir_node *node, void *dir, struct dpx_lost *lost,
@@ -158,7 +152,7 @@ int dpx_moved_resolve(struct dpx_listing *listing, struct dir_node *node, void *
 	int rc = search_all(&search, node, dir);
 	pthread_mutex_lock(&listing->lock);
 	for (size_t i = 0; !rc && i < search.count; i++)
-		rc = place(node, &lost[i]);
+		place(node, &lost[i]);
 	pthread_mutex_unlock(&listing->lock);
 	for (size_t i = 0; i < count; i++)
 		free(lost[i].name);

@@ -143,6 +143,10 @@ static int look_at(struct dpx_listing *listing, struct dir_node *node, void *dir
 	}
 	if (!rc && count)
 		rc = dpx_moved_resolve(listing, node, dir, lost, count);
+	for (size_t i = 0; rc && !is_gone(rc) && i < count; i++) {
+		node->names.entries[lost[i].index].mark = DPX_MARK_FAILED;
+		node->names.entries[lost[i].index].size = (uint64_t)rc;
+	}
 	free(lost);
 	pthread_mutex_lock(&listing->lock);
 	listing->counts.left_out += out;
