@@ -8,6 +8,8 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "../core/gate.h"
+#include "../core/reader.h"
 #include "../core/session.h"
 
 struct module_state {
@@ -49,6 +51,50 @@ PyObject *dpx_py_session_read_many(struct session_object *self, PyObject *args, 
 PyObject *dpx_py_session_read_batch(struct session_object *self, PyObject *args, PyObject *kwargs);
 PyObject *dpx_py_session_list(struct session_object *self, PyObject *args, PyObject *kwargs);
 PyObject *dpx_py_session_create(struct session_object *self, PyObject *path);
+
+/* A read-only memoryview of the first `length` bytes of a buffer, which it takes over (*buffer becomes NULL). */
+PyObject *dpx_py_view(PyTypeObject *type, struct dpx_buffer **buffer, size_t length);
+
+/* What both readers do with requests and items (py_item.c). */
+struct dpx_py_maker {
+	PyTypeObject *result;      /* owned: a subclass of tuple */
+	PyObject *error;           /* owned: callable(tag, operation, errno) */
+	PyTypeObject *buffer_type; /* borrowed from the module; NULL: data are bytes */
+};
+int dpx_py_maker_init(struct dpx_py_maker *maker, PyObject *result, PyObject *error);
+void dpx_py_maker_clear(struct dpx_py_maker *maker);
+
+/* Fill a blank item from (path, offset, length, size, tag); the item then owns a reference to the tag. -1 with
+ * TypeError or ValueError. */
+int dpx_py_item_fill(struct dpx_item *item, PyObject *request);
+
+/* The result of a taken item, a new reference, or NULL. Tag, owner and (for views) buffer move into it; the item is
+ * ready to be recycled either way. */
+PyObject *dpx_py_item_result(const struct dpx_py_maker *maker, struct dpx_item *item);
+
+/* Drop what an item holds of Python's: before it is freed without a result. */
+void dpx_py_item_clear(struct dpx_item *item);
+
+/* An uninitialised bytes object for so many bytes as the item's destination; -1 without an exception: no memory. */
+int dpx_py_bytes_new(uint64_t length, PyObject **bytes, void **data);
+
+#define DPX_IN_FLIGHT_MOST 65536
+
+/* ValueError and -1 when out of range. */
+int dpx_py_check_options(long long max_in_flight, double timeout_s);
+/* 0: no bound. */
+int64_t dpx_py_timeout_ns(double timeout_s);
+
+/* References that engine threads were left with: given up by any thread, dropped by the next call with the GIL. */
+void dpx_py_disown(void *reference);
+void dpx_py_bury(void);
+
+/* py_wait.c: the waits, without the GIL and in slices. -1: an exception (of a signal) is set. Else what the core
+ * function says, and 0 from take also means that something may be in *taken. */
+int dpx_py_enter(struct dpx_gate *gate, unsigned wait_ms);
+int dpx_py_take(struct dpx_reader *reader, unsigned wait_ms, struct dpx_taken *taken);
+int dpx_py_drain(struct dpx_reader *reader, unsigned wait_ms);
+struct dpx_item *dpx_py_reap(struct dpx_reader *reader);
 
 /* Longest wait without the GIL before signals are looked at. */
 #define DPX_WAIT_SLICE_MS 50

@@ -10,6 +10,7 @@
 #define CLASSES_PER_DOUBLING 4
 #define CLASSES (CLASSES_PER_DOUBLING * 36)
 #define ALIGNMENT 64
+#define ALWAYS_KEPT ((int64_t)8 << 20)
 
 /* From here on memory is mapped, not allocated: what is given back leaves the process at once, whatever the
  * allocator's arenas look like. Under AddressSanitizer all of it is allocated, so that overruns show. */
@@ -37,6 +38,7 @@ int dpx_buffers_create(struct dpx_buffers **out)
 		free(buffers);
 		return rc;
 	}
+	buffers->keep_bytes = ALWAYS_KEPT;
 	atomic_init(&buffers->refs, 1);
 	*out = buffers;
 	return 0;

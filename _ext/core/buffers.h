@@ -26,7 +26,7 @@ void dpx_buffers_release(struct dpx_buffers *buffers);
 size_t dpx_buffers_capacity(size_t bytes);
 
 /* Raise (or, negative, lower again) how many bytes are kept for reuse. Each reader adds its own bound while it is
- * open; without any, nothing is kept. */
+ * open; a few MiB are always kept. */
 void dpx_buffers_keep(struct dpx_buffers *buffers, int64_t bytes);
 
 /* *buffer: owned by the caller until dpx_buffer_release(), which accepts NULL. Returns 0 or ENOMEM. */

@@ -51,7 +51,8 @@ struct dpx_io {
 	int (*mount)(const char *spec, void **mount);
 	void (*unmount)(void *mount);
 
-	/* Reading. open: *file is owned by the caller until close; opening a directory fails with EISDIR.
+	/* Reading. open: *file is owned by the caller until close; opening a directory, or its first read,
+	 * fails with EISDIR. Opening never waits for a peer (as a plain open of a pipe does).
 	 * fstat asks the open file for its size (a store may answer DPX_SIZE_UNKNOWN: then readers read until
 	 * a short answer). read: up to len bytes at offset into buf; *got < len only at the end of the file. */
 	int (*open)(void *mount, const char *path, void **file);

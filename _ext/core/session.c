@@ -7,7 +7,9 @@
 
 #include "buffers.h"
 #include "io_delay.h"
+#include "path.h"
 #include "pool.h"
+#include "process.h"
 
 /* More than any one reader or listing asks for; those that do not get a thread at once wait for one. */
 #define MAX_THREADS 4096
@@ -39,7 +41,7 @@ int dpx_session_open(const struct dpx_session_spec *spec, struct dpx_session **o
 {
 	enum dpx_op op = DPX_OP_NONE;
 	struct dpx_session *session = calloc(1, sizeof(*session));
-	int rc = session ? 0 : ENOMEM;
+	int rc = session ? dpx_process_watch() : ENOMEM;
 	if (!rc)
 		rc = dpx_pool_create(MAX_THREADS, &session->pool);
 	if (!rc)
@@ -47,6 +49,11 @@ int dpx_session_open(const struct dpx_session_spec *spec, struct dpx_session **o
 	if (!rc) {
 		op = DPX_OP_MOUNT;
 		rc = mount_root(session, spec);
+	}
+	if (!rc) {
+		rc = pthread_mutex_init(&session->lock, NULL);
+		if (rc)
+			session->io.unmount(session->mount);
 	}
 	*status = (struct dpx_status){.err = rc, .op = rc ? op : DPX_OP_NONE};
 	if (rc) {
@@ -58,6 +65,7 @@ int dpx_session_open(const struct dpx_session_spec *spec, struct dpx_session **o
 		return rc;
 	}
 	session->pid = getpid();
+	session->generation = dpx_process_generation();
 	atomic_init(&session->refs, 1);
 	*out = session;
 	return 0;
@@ -76,6 +84,7 @@ void dpx_session_release(struct dpx_session *session)
 	session->io.unmount(session->mount);
 	dpx_buffers_release(session->buffers);
 	dpx_pool_release(session->pool);
+	pthread_mutex_destroy(&session->lock);
 	free(session);
 }
 
@@ -87,9 +96,29 @@ int dpx_session_close(struct dpx_session *session, unsigned wait_ms)
 
 int dpx_session_check(const struct dpx_session *session)
 {
-	if (session->pid != getpid())
+	if (session->generation != dpx_process_generation())
 		return ECHILD;
 	return atomic_load_explicit(&session->closed, memory_order_relaxed) ? EBADF : 0;
+}
+
+int dpx_session_stat(struct dpx_session *session, const char *path, struct dpx_stat *out)
+{
+	int rc = dpx_path_check(path);
+	return rc ? rc : session->io.stat(session->mount, path, 1, out);
+}
+
+int dpx_session_rename(struct dpx_session *session, const char *from, const char *to)
+{
+	int rc = dpx_path_check(from);
+	if (!rc)
+		rc = dpx_path_check(to);
+	return rc ? rc : session->io.rename(session->mount, from, to);
+}
+
+int dpx_session_remove(struct dpx_session *session, const char *path)
+{
+	int rc = dpx_path_check(path);
+	return rc ? rc : session->io.remove(session->mount, path);
 }
 
 int dpx_session_open_file(struct dpx_session *session, const char *path, void **file)

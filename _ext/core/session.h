@@ -2,7 +2,7 @@
  *
  * Lifetime: reference-counted. Every reader, listing, open file and thread at work holds a reference; the last
  * one unmounts, whichever thread drops it. Closing only refuses new work and asks the running to stop, so it
- * never waits on a call to the store that does not return. */
+ * never waits on a call to the store that does not return. Counts of buffers are with the buffers. */
 #ifndef DPX_SESSION_H
 #define DPX_SESSION_H
 
@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "adapt.h"
 #include "io.h"
 #include "status.h"
 
@@ -20,8 +21,6 @@ struct dpx_pool;
 /* Live objects and totals; each may be read at any time. */
 struct dpx_counters {
 	atomic_uint_fast64_t files_open;
-	atomic_uint_fast64_t buffers_live; /* buffers in use, read-ahead and views */
-	atomic_uint_fast64_t bytes_live;   /* their capacity, and that of buffers kept for reuse */
 	atomic_uint_fast64_t graveyard;    /* items given up on whose thread has not come back */
 	atomic_uint_fast64_t readers_live;
 	atomic_uint_fast64_t listings_live;
@@ -34,10 +33,13 @@ struct dpx_session {
 	struct dpx_io io;            /* a copy: wrappers fill in their own hooks */
 	void *mount;                 /* owned */
 	pid_t pid;                   /* the process that opened it; no other may use it */
+	unsigned generation;         /* the same as dpx_process_generation() counts: cheaper to ask */
 	struct dpx_pool *pool;       /* owned; no thread before first use */
 	struct dpx_buffers *buffers; /* owned */
 	atomic_uint refs;
 	atomic_int closed; /* running work looks at it at least every 50 ms, and at each item */
+	pthread_mutex_t lock;
+	struct dpx_adapt adapt[2]; /* what readers learnt last, of streams and of batches; under the lock */
 	struct dpx_counters counters;
 };
 
@@ -63,6 +65,11 @@ int dpx_session_close(struct dpx_session *session, unsigned wait_ms);
 
 /* 0, or why the session cannot be used: EBADF closed, ECHILD opened by another process. */
 int dpx_session_check(const struct dpx_session *session);
+
+/* One call of the table each, for a path that must not lead out of the root. 0 or an errno. */
+int dpx_session_stat(struct dpx_session *session, const char *path, struct dpx_stat *out);
+int dpx_session_rename(struct dpx_session *session, const char *from, const char *to);
+int dpx_session_remove(struct dpx_session *session, const char *path);
 
 /* Open and close through the table, counting open files. Return 0 or an errno. */
 int dpx_session_open_file(struct dpx_session *session, const char *path, void **file);

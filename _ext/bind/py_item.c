@@ -1,0 +1,186 @@
+/* Requests into items, items into results. */
+#include "bind.h"
+
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+int dpx_py_maker_init(struct dpx_py_maker *maker, PyObject *result, PyObject *error)
+{
+	if (!result || !PyType_Check(result) || !PyType_IsSubtype((PyTypeObject *)result, &PyTuple_Type)) {
+		PyErr_SetString(PyExc_TypeError, "result must be a subclass of tuple");
+		return -1;
+	}
+	if (!error || !PyCallable_Check(error)) {
+		PyErr_SetString(PyExc_TypeError, "error must be callable");
+		return -1;
+	}
+	maker->result = (PyTypeObject *)Py_NewRef(result);
+	maker->error = Py_NewRef(error);
+	return 0;
+}
+
+void dpx_py_maker_clear(struct dpx_py_maker *maker)
+{
+	Py_CLEAR(maker->result);
+	Py_CLEAR(maker->error);
+}
+
+/* GIL: held. The path of a request into the item, which copies it: a thread that hangs may outlive the str. */
+static int fill_path(struct dpx_item *item, PyObject *path)
+{
+	Py_ssize_t len;
+	PyObject *bytes = NULL;
+	if (!PyUnicode_Check(path)) {
+		PyErr_SetString(PyExc_TypeError, "the path of a request must be str");
+		return -1;
+	}
+	const char *text = PyUnicode_AsUTF8AndSize(path, &len);
+	if (!text) { /* surrogates: a name that is not UTF-8 */
+		PyErr_Clear();
+		bytes = dpx_py_path_bytes(path);
+		if (!bytes)
+			return -1;
+		text = PyBytes_AsString(bytes);
+		len = PyBytes_Size(bytes);
+	}
+	int rc = 0;
+	if (memchr(text, '\0', (size_t)len)) {
+		PyErr_SetString(PyExc_ValueError, "the path of a request has a NUL in it");
+		rc = -1;
+	} else if (dpx_item_set_path(item, text, (size_t)len)) {
+		PyErr_NoMemory();
+		rc = -1;
+	}
+	Py_XDECREF(bytes);
+	return rc;
+}
+
+/* GIL: held. A count of bytes of a request; -1 stands for "not known" where `open` is set. */
+static int fill_count(PyObject *request, Py_ssize_t index, const char *name, int open, uint64_t *out)
+{
+	long long value = PyLong_AsLongLong(PyTuple_GetItem(request, index));
+	if (value == -1 && PyErr_Occurred())
+		return -1;
+	if (value < (open ? -1 : 0)) {
+		PyErr_Format(PyExc_ValueError, "the %s of a request cannot be %lld", name, value);
+		return -1;
+	}
+	*out = value < 0 ? DPX_SIZE_UNKNOWN : (uint64_t)value;
+	return 0;
+}
+
+int dpx_py_item_fill(struct dpx_item *item, PyObject *request)
+{
+	if (!PyTuple_Check(request) || PyTuple_Size(request) != 5) {
+		PyErr_SetString(PyExc_TypeError, "a request is a tuple (path, offset, length, size, tag)");
+		return -1;
+	}
+	if (fill_path(item, PyTuple_GetItem(request, 0)) || fill_count(request, 1, "offset", 0, &item->offset) ||
+	    fill_count(request, 2, "length", 1, &item->length) || fill_count(request, 3, "size", 1, &item->size))
+		return -1;
+	item->tag = Py_NewRef(PyTuple_GetItem(request, 4));
+	return 0;
+}
+
+int dpx_py_bytes_new(uint64_t length, PyObject **bytes, void **data)
+{
+	*bytes = length <= PY_SSIZE_T_MAX ? PyBytes_FromStringAndSize(NULL, (Py_ssize_t)length) : NULL;
+	if (!*bytes) {
+		PyErr_Clear();
+		return -1;
+	}
+	*data = PyBytes_AsString(*bytes);
+	return 0;
+}
+
+/* GIL: held. The data of a taken item, a new reference or NULL. */
+static PyObject *make_data(const struct dpx_py_maker *maker, struct dpx_item *item)
+{
+	PyObject *owner = item->owner;
+	if (owner && (!PyBytes_Check(owner) || (uint64_t)PyBytes_Size(owner) == item->got)) {
+		item->owner = NULL; /* moves into the result */
+		return owner;
+	}
+	if (owner || !maker->buffer_type)
+		return PyBytes_FromStringAndSize(item->got ? item->dest : NULL, (Py_ssize_t)item->got);
+	if (item->buffer && item->got)
+		return dpx_py_view(maker->buffer_type, &item->buffer, (size_t)item->got);
+	PyObject *empty = PyBytes_FromStringAndSize(NULL, 0);
+	PyObject *view = empty ? PyMemoryView_FromObject(empty) : NULL;
+	Py_XDECREF(empty);
+	return view;
+}
+
+/* GIL: held. (position, tag, data, exception) as the result type, made by tuple's own tp_new: a subclass's __new__
+ * takes other arguments and costs more than the read. */
+PyObject *dpx_py_item_result(const struct dpx_py_maker *maker, struct dpx_item *item)
+{
+	PyObject *data = NULL, *error = NULL, *result = NULL;
+	if (item->status.err) {
+		data = Py_NewRef(Py_None);
+		error = PyObject_CallFunction(maker->error, "Osi", item->tag, dpx_op_name(item->status.op),
+					      item->status.err);
+	} else {
+		data = make_data(maker, item);
+		error = Py_NewRef(Py_None);
+	}
+	PyObject *position = PyLong_FromUnsignedLongLong(item->position);
+	if (position && data && error) {
+		newfunc make = (newfunc)PyType_GetSlot(&PyTuple_Type, Py_tp_new);
+		PyObject *values = PyTuple_Pack(4, position, (PyObject *)item->tag, data, error);
+		PyObject *args = values ? PyTuple_Pack(1, values) : NULL;
+		if (args)
+			result = make(maker->result, args, NULL);
+		Py_XDECREF(args);
+		Py_XDECREF(values);
+	}
+	Py_XDECREF(position);
+	Py_XDECREF(data);
+	Py_XDECREF(error);
+	dpx_py_item_clear(item);
+	return result;
+}
+
+void dpx_py_item_clear(struct dpx_item *item)
+{
+	PyObject *tag = item->tag, *owner = item->owner;
+	item->tag = item->owner = NULL;
+	item->dest = NULL;
+	Py_XDECREF(tag);
+	Py_XDECREF(owner);
+}
+
+/* References given up by threads that came back late: a stack that any thread pushes on and that is emptied at once. */
+struct grave {
+	struct grave *next;
+	PyObject *reference; /* owned */
+};
+
+static _Atomic(struct grave *) graves;
+
+/* GIL: not held, and not wanted: the interpreter may be gone by now. */
+void dpx_py_disown(void *reference)
+{
+	struct grave *grave = malloc(sizeof(*grave));
+	if (!grave)
+		return; /* leaks one reference */
+	grave->reference = reference;
+	grave->next = atomic_load(&graves);
+	while (!atomic_compare_exchange_weak(&graves, &grave->next, grave))
+		continue;
+}
+
+/* GIL: held. */
+void dpx_py_bury(void)
+{
+	if (!atomic_load_explicit(&graves, memory_order_relaxed))
+		return;
+	struct grave *next, *grave = atomic_exchange(&graves, NULL);
+	for (; grave; grave = next) {
+		next = grave->next;
+		Py_DECREF(grave->reference);
+		free(grave);
+	}
+}

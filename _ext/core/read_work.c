@@ -1,0 +1,139 @@
+#include <errno.h>
+
+#include "monotonic.h"
+#include "pool.h"
+#include "reader_state.h"
+
+static void run_task(void *arg);
+
+static unsigned least(unsigned a, unsigned b)
+{
+	return a < b ? a : b;
+}
+
+void dpx_reader_spawn_locked(struct dpx_reader *reader)
+{
+	unsigned useful = least(reader->adapt.depth, reader->busy + reader->pending_count + reader->ready.count);
+	if (useful <= reader->tasks || atomic_load_explicit(&reader->cancelled, memory_order_relaxed))
+		return;
+	unsigned count = useful - reader->tasks;
+	atomic_fetch_add(&reader->refs, count);
+	int rc = dpx_pool_submit(reader->session->pool, run_task, reader, count);
+	if (rc) {
+		atomic_fetch_sub(&reader->refs, count); /* the caller holds another one */
+		if (reader->tasks == 0) {
+			reader->failure = rc == EAGAIN ? ENOMEM : rc; /* to the consumer EAGAIN says "not yet" */
+			dpx_reader_wake_locked(reader);
+		}
+		return;
+	}
+	reader->tasks += count;
+}
+
+void dpx_reader_busy_locked(struct dpx_reader *reader, struct dpx_item *item, int64_t now)
+{
+	item->state = DPX_ITEM_RUNNING;
+	item->busy_since = now;
+	if (reader->busy++ == 0)
+		dpx_adapt_begin(&reader->adapt, now);
+}
+
+void dpx_reader_unbusy_locked(struct dpx_reader *reader, struct dpx_item *item, int64_t now)
+{
+	item->busy_ns += now - item->busy_since;
+	if (--reader->busy == 0)
+		dpx_adapt_pause(&reader->adapt, now);
+}
+
+/* Something to do for this task, or NULL when it shall end. */
+static struct dpx_item *claim_locked(struct dpx_reader *reader, int64_t now)
+{
+	if (atomic_load_explicit(&reader->cancelled, memory_order_relaxed) ||
+	    atomic_load_explicit(&reader->session->closed, memory_order_relaxed) ||
+	    reader->tasks > reader->adapt.depth)
+		return NULL;
+	struct dpx_item *item = dpx_item_dequeue(&reader->ready);
+	if (!item && reader->pending) {
+		item = reader->pending;
+		reader->pending = item->next;
+		reader->pending_count--;
+		dpx_reader_guess_locked(reader, item);
+	}
+	if (item)
+		dpx_reader_busy_locked(reader, item, now);
+	return item;
+}
+
+/* Returns 0 when the item is done, well or badly; EAGAIN when it waits for memory and is not the thread's now. */
+static int process(struct dpx_reader *reader, struct dpx_item *item)
+{
+	int rc = item->status.err;
+	if (rc) { /* the consumer had no memory for it */
+		dpx_item_fail(reader, item, DPX_OP_READ, rc);
+		return 0;
+	}
+	if (!item->file && dpx_item_begin(reader, item))
+		return 0;
+	rc = dpx_reader_find_memory(reader, item);
+	if (rc == EAGAIN)
+		return EAGAIN;
+	if (rc)
+		dpx_item_fail(reader, item, DPX_OP_READ, rc);
+	else
+		dpx_item_finish(reader, item);
+	return 0;
+}
+
+static void finish_locked(struct dpx_reader *reader, struct dpx_item *item, int64_t now)
+{
+	dpx_reader_unbusy_locked(reader, item, now);
+	if (item->buffer && item->held && item->held <= DPX_READ_DIRECT)
+		reader->guess = item->held;
+	dpx_reader_settle_locked(reader, item);
+	if (dpx_adapt_done(&reader->adapt, item->got, now))
+		dpx_reader_spawn_locked(reader);
+	if (reader->parked_count)
+		dpx_reader_unpark_locked(reader);
+	dpx_reader_wake_locked(reader);
+}
+
+void dpx_item_dispose(struct dpx_reader *reader, struct dpx_item *item)
+{
+	if (item->file)
+		dpx_session_close_file(reader->session, item->file);
+	if (item->owner)
+		reader->options.disown(item->owner);
+	if (item->tag)
+		reader->options.disown(item->tag);
+	dpx_item_free(item);
+	atomic_fetch_sub(&reader->session->counters.graveyard, 1);
+}
+
+/* A task: items, one after the other, while there are any and the depth allows. One lock for each item: what is
+ * done is handed over and the next one taken at once. */
+static void run_task(void *arg)
+{
+	struct dpx_reader *reader = arg;
+	struct dpx_item *item;
+	int64_t now = dpx_now_ns();
+	pthread_mutex_lock(&reader->lock);
+	while ((item = claim_locked(reader, now))) {
+		pthread_mutex_unlock(&reader->lock);
+		int rc = process(reader, item);
+		now = dpx_now_ns();
+		pthread_mutex_lock(&reader->lock);
+		if (rc == EAGAIN)
+			continue;
+		if (item->abandoned) { /* this task was struck off when the item was given up on */
+			pthread_mutex_unlock(&reader->lock);
+			dpx_item_dispose(reader, item);
+			dpx_reader_release(reader);
+			return;
+		}
+		finish_locked(reader, item, now);
+	}
+	if (--reader->tasks == 0)
+		pthread_cond_broadcast(&reader->idle);
+	pthread_mutex_unlock(&reader->lock);
+	dpx_reader_release(reader);
+}

@@ -1,0 +1,196 @@
+#include "reader.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "monotonic.h"
+#include "reader_state.h"
+
+/* Threads of the first reader of a session. */
+#define START_DEPTH 4
+
+struct dpx_item *dpx_item_new(void)
+{
+	return calloc(1, sizeof(struct dpx_item));
+}
+
+void dpx_item_free(struct dpx_item *item)
+{
+	if (!item)
+		return;
+	dpx_buffer_release(item->buffer);
+	free(item->path);
+	free(item);
+}
+
+int dpx_item_set_path(struct dpx_item *item, const char *path, size_t len)
+{
+	if (len >= item->path_room) {
+		size_t room = len < 112 ? 112 : len + len / 2 + 1;
+		char *larger = realloc(item->path, room);
+		if (!larger)
+			return ENOMEM;
+		item->path = larger;
+		item->path_room = room;
+	}
+	memcpy(item->path, path, len);
+	item->path[len] = '\0';
+	return 0;
+}
+
+void dpx_item_enqueue(struct dpx_item_queue *queue, struct dpx_item *item)
+{
+	item->link = NULL;
+	*(queue->last ? &queue->last->link : &queue->first) = item;
+	queue->last = item;
+	queue->count++;
+}
+
+struct dpx_item *dpx_item_dequeue(struct dpx_item_queue *queue)
+{
+	struct dpx_item *item = queue->first;
+	if (!item)
+		return NULL;
+	queue->first = item->link;
+	if (!queue->first)
+		queue->last = NULL;
+	queue->count--;
+	return item;
+}
+
+/* Begin where the last reader of the session left off. */
+static void init_depth(struct dpx_reader *reader)
+{
+	struct dpx_session *session = reader->session;
+	unsigned most = reader->options.max_in_flight;
+	if (reader->options.depth) {
+		dpx_adapt_init(&reader->adapt, reader->options.depth < most ? reader->options.depth : most, 1);
+		reader->adapt.depth = reader->options.depth < most ? reader->options.depth : most;
+		return;
+	}
+	pthread_mutex_lock(&session->lock);
+	reader->adapt = session->adapt[reader->options.batch];
+	pthread_mutex_unlock(&session->lock);
+	if (reader->adapt.most != most)
+		dpx_adapt_init(&reader->adapt, reader->adapt.base ? reader->adapt.base : START_DEPTH, most);
+}
+
+/* What the session's buffers may hold for this reader. */
+static int64_t kept_bytes(const struct dpx_reader *reader)
+{
+	uint64_t bytes = reader->options.max_bytes, most = UINT64_C(1) << 40;
+	return (int64_t)(bytes < most ? bytes : most);
+}
+
+int dpx_reader_open(struct dpx_session *session, const struct dpx_read_options *options, struct dpx_reader **out)
+{
+	struct dpx_reader *reader = calloc(1, sizeof(*reader));
+	if (!reader)
+		return ENOMEM;
+	reader->options = *options;
+	int rc = pthread_mutex_init(&reader->lock, NULL);
+	if (rc)
+		goto free_reader;
+	rc = dpx_cond_init(&reader->news);
+	if (rc)
+		goto free_lock;
+	rc = dpx_cond_init(&reader->idle);
+	if (rc)
+		goto free_news;
+	atomic_init(&reader->refs, 1);
+	reader->session = dpx_session_retain(session);
+	atomic_fetch_add(&session->counters.readers_live, 1);
+	init_depth(reader);
+	reader->keep = options->max_bytes / 8 / (options->max_in_flight ? options->max_in_flight : 1);
+	if (reader->keep > DPX_READ_DIRECT)
+		reader->keep = DPX_READ_DIRECT;
+	dpx_buffers_keep(session->buffers, kept_bytes(reader));
+	*out = reader;
+	return 0;
+free_news:
+	pthread_cond_destroy(&reader->news);
+free_lock:
+	pthread_mutex_destroy(&reader->lock);
+free_reader:
+	free(reader);
+	return rc;
+}
+
+void dpx_reader_release(struct dpx_reader *reader)
+{
+	if (!reader || atomic_fetch_sub(&reader->refs, 1) != 1)
+		return;
+	struct dpx_session *session = reader->session;
+	if (!reader->options.depth) {
+		pthread_mutex_lock(&session->lock);
+		session->adapt[reader->options.batch] = reader->adapt;
+		pthread_mutex_unlock(&session->lock);
+	}
+	dpx_buffers_keep(session->buffers, -kept_bytes(reader));
+	atomic_fetch_sub(&session->counters.readers_live, 1);
+	pthread_cond_destroy(&reader->idle);
+	pthread_cond_destroy(&reader->news);
+	pthread_mutex_destroy(&reader->lock);
+	free(reader);
+	dpx_session_release(session);
+}
+
+void dpx_reader_stats(struct dpx_reader *reader, struct dpx_read_stats *out)
+{
+	pthread_mutex_lock(&reader->lock);
+	*out = reader->stats;
+	out->depth = reader->adapt.depth;
+	out->threads = reader->tasks;
+	out->in_flight = reader->outstanding;
+	pthread_mutex_unlock(&reader->lock);
+}
+
+void dpx_reader_cancel(struct dpx_reader *reader)
+{
+	atomic_store(&reader->cancelled, 1);
+	pthread_mutex_lock(&reader->lock);
+	reader->waiting = 0;
+	pthread_cond_broadcast(&reader->news);
+	pthread_mutex_unlock(&reader->lock);
+}
+
+int dpx_reader_drain(struct dpx_reader *reader, unsigned wait_ms)
+{
+	int64_t until = dpx_now_ns() + (int64_t)wait_ms * 1000000;
+	int rc = 0;
+	pthread_mutex_lock(&reader->lock);
+	while (reader->tasks && rc != ETIMEDOUT)
+		rc = dpx_cond_wait_until(&reader->idle, &reader->lock, until);
+	rc = reader->tasks ? ETIMEDOUT : 0;
+	pthread_mutex_unlock(&reader->lock);
+	return rc;
+}
+
+struct dpx_item *dpx_reader_reap(struct dpx_reader *reader)
+{
+	struct dpx_item *chain = NULL, *next;
+	pthread_mutex_lock(&reader->lock);
+	for (struct dpx_item *item = reader->first; item; item = next) {
+		next = item->next;
+		item->prev = item->next = item->link = NULL;
+		if (item->state == DPX_ITEM_RUNNING) {
+			item->abandoned = 1;
+			atomic_fetch_add(&reader->session->counters.graveyard, 1);
+			reader->tasks--;
+			continue;
+		}
+		item->link = chain;
+		chain = item;
+	}
+	reader->first = reader->last = reader->pending = reader->turn = reader->unfinished = NULL;
+	reader->outstanding = reader->pending_count = reader->parked_count = reader->ready_count = 0;
+	reader->ready = reader->wanting = reader->done = (struct dpx_item_queue){0};
+	pthread_mutex_unlock(&reader->lock);
+	for (struct dpx_item *item = chain; item; item = item->link) {
+		if (item->file)
+			dpx_session_close_file(reader->session, item->file);
+		item->file = NULL;
+	}
+	return chain;
+}
