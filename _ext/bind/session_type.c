@@ -234,11 +234,12 @@ static PyObject *session_stats(PyObject *op, PyObject *unused)
 		return PyDict_New();
 	struct dpx_counters *counters = &session->counters;
 	dpx_buffers_stats(session->buffers, &buffers);
-	return Py_BuildValue("{sIsKsKsKsKsKsKsKsKsK}", "threads", dpx_pool_threads(session->pool), "files_open",
+	return Py_BuildValue("{sIsKsKsKsKsKsKsKsKsKsK}", "threads", dpx_pool_threads(session->pool), "files_open",
 			     (unsigned long long)atomic_load(&counters->files_open), "buffers_live",
 			     (unsigned long long)buffers.live, "bytes_live", (unsigned long long)buffers.live_bytes,
 			     "bytes_kept", (unsigned long long)buffers.kept_bytes, "readers_live",
-			     (unsigned long long)atomic_load(&counters->readers_live), "graveyard",
+			     (unsigned long long)atomic_load(&counters->readers_live), "listings_live",
+			     (unsigned long long)atomic_load(&counters->listings_live), "graveyard",
 			     (unsigned long long)atomic_load(&counters->graveyard), "reads",
 			     (unsigned long long)atomic_load(&counters->reads), "read_bytes",
 			     (unsigned long long)atomic_load(&counters->read_bytes), "lists",
