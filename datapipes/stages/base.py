@@ -156,7 +156,6 @@ class Stage(ABC, Generic[T_co]):
         with self._lock:
             self._generation += 1
             generation, old = self._generation, self._run
-            self._interrupted = None
         if old is not None:
             old.close()
         epoch = self.clock.upcoming() if state is None else self._epoch_of(state)

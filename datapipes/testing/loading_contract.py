@@ -206,7 +206,8 @@ class LoadingContract(StageContract):
     # -- clean-up ---------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("how", ["exhausted", "closed", "reset", "dropped", "failed"])
-    def test_no_reader_is_left_open(self, how: str) -> None:
+    def test_no_reader_and_no_thread_is_left(self, how: str) -> None:
+        threads = threading.active_count()
         stage = self.start()
         next(stage)
         if how == "exhausted":
@@ -223,6 +224,7 @@ class LoadingContract(StageContract):
                 list(self.start())
             stage.close()
         assert self.probe.open_readers == 0
+        assert threading.active_count() <= threads
 
 
 class _Resolve:

@@ -140,6 +140,20 @@ def test_interrupt_within_the_source_loses_nothing(store: Any) -> None:
     assert items + list(stage) == store.items(urls)
 
 
+def test_state_refused_after_an_interrupt_changes_nothing(store: Any, probe: Any) -> None:
+    urls = store.fill(6)
+    probe.interrupt_results = {3}
+    stage = LoadFiles(urls, resolve=probe.resolve)
+    items: list[Any] = []
+    with pytest.raises(KeyboardInterrupt):
+        items.extend(iter(stage.__next__, None))
+    state = stage.get_state()
+    with pytest.raises(StateError):
+        stage.reset({})
+    assert stage.get_state() == state
+    assert items + list(stage) == store.items(urls)
+
+
 def test_iterator_walked_twice_is_an_error(store: Any) -> None:
     urls = store.fill(3)
     stage = LoadFiles(iter(urls))

@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -90,7 +91,7 @@ class WaitingStage(Stage[str]):
 
     def __init__(self, urls: list[str], gate: Gate) -> None:
         super().__init__()
-        self.urls, self.gate = urls, gate
+        self.urls, self.gate, self.start_gate = urls, gate, Gate()
 
     def __next__(self) -> str:
         run: WaitingRun = self._run or self._begin()
@@ -103,6 +104,8 @@ class WaitingStage(Stage[str]):
         return self.urls[run.position - 1]
 
     def _start(self, epoch: int, state: State | None) -> WaitingRun:
+        if state is None:
+            self.start_gate.pass_through()
         return WaitingRun(self, epoch, 0 if state is None or state["finished"] else state["position"])
 
     def _state_at_start(self, epoch: int) -> State:
@@ -165,6 +168,29 @@ def test_state_while_the_source_waits(store: Any) -> None:
     gate.open.set()
     items.append(stale())
     assert items + list(stage) == store.items(urls)
+
+
+def test_later_call_wins_over_a_reset_that_takes_longer() -> None:
+    urls = [f"memory://x/{i}" for i in range(6)]
+    stage = WaitingStage(urls, Gate())
+    for _ in range(4):
+        next(stage)
+    state = stage.get_state()
+    calls: list[tuple[Callable[[], None], list[str]]] = [
+        (partial(stage.reset, state), urls[4:]),
+        (stage.close, []),
+    ]
+    for later, left in calls:
+        stage.start_gate = Gate()
+        stage.start_gate.shut()
+        slow = threading.Thread(target=stage.reset)
+        slow.start()
+        assert stage.start_gate.waiting.wait(BOUND_S)
+        later()
+        stage.start_gate.open.set()
+        slow.join(BOUND_S)
+        assert stage.get_state()["epoch"] == 0
+        assert list(stage) == left
 
 
 @pytest.mark.parametrize("through", ["index", "list"])
