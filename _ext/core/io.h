@@ -36,10 +36,6 @@ struct dpx_dirent {
 	uint64_t size;      /* DPX_SIZE_UNKNOWN where a pass does not tell */
 };
 
-/* Called by `list` once per entry, "." and ".." left out. name: borrowed for the call. kind may be
- * DPX_KIND_UNKNOWN. Returning non-zero stops the listing, which then returns that value. */
-typedef int (*dpx_entry_fn)(void *arg, const char *name, size_t name_len, enum dpx_kind kind, uint64_t inode);
-
 /* Called by `dir_list` once per entry, "." and ".." left out. Non-zero stops the pass, which returns it. */
 typedef int (*dpx_dirent_fn)(void *arg, const struct dpx_dirent *entry);
 
@@ -60,10 +56,8 @@ struct dpx_io {
 	int (*read)(void *file, void *buf, size_t len, uint64_t offset, size_t *got);
 	void (*close)(void *file);
 
-	/* Names. stat follows symbolic links when follow is non-zero. list gives one directory's entries in any
-	 * order, as one pass over the directory sees them. */
+	/* Names. stat follows symbolic links when follow is non-zero. */
 	int (*stat)(void *mount, const char *path, int follow, struct dpx_stat *out);
-	int (*list)(void *mount, const char *path, dpx_entry_fn entry, void *arg);
 
 	/* Directories, opened once and then asked by name: what listings walk with. A handle is used by one thread
 	 * at a time; a mount may have several open on one directory. Any of these may be asked again and again.

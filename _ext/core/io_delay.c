@@ -48,12 +48,6 @@ static int delay_stat(void *mount, const char *path, int follow, struct dpx_stat
 	return outer->inner.stat(outer->mount, path, follow, out);
 }
 
-static int delay_list(void *mount, const char *path, dpx_entry_fn entry, void *arg)
-{
-	struct delay_mount *outer = mount;
-	return outer->inner.list(outer->mount, path, entry, arg);
-}
-
 static int delay_dir_open(void *mount, const char *path, int follow, void **dir)
 {
 	struct delay_mount *outer = mount;
@@ -101,7 +95,6 @@ int dpx_io_delay_wrap(const struct dpx_io *inner, void *inner_mount, unsigned op
 	table->unmount = delay_unmount;
 	table->open = delay_open;
 	table->stat = delay_stat;
-	table->list = delay_list;
 	table->dir_open = delay_dir_open;
 	table->create = delay_create;
 	table->rename = delay_rename;

@@ -11,10 +11,6 @@
 #include "path.h"
 #include "posix_dir.h"
 
-#ifdef __APPLE__
-#define st_mtim st_mtimespec
-#endif
-
 struct posix_mount {
 	int root; /* owned descriptor */
 };
@@ -82,34 +78,12 @@ static int posix_open(void *mount, const char *path, void **file)
 	return rc;
 }
 
-static enum dpx_kind kind_of(mode_t mode)
-{
-	if (S_ISREG(mode))
-		return DPX_KIND_FILE;
-	if (S_ISDIR(mode))
-		return DPX_KIND_DIR;
-	return S_ISLNK(mode) ? DPX_KIND_LINK : DPX_KIND_OTHER;
-}
-
-static void fill_stat(const struct stat *st, struct dpx_stat *out)
-{
-	*out = (struct dpx_stat){
-		.kind = kind_of(st->st_mode),
-		.size = (uint64_t)st->st_size,
-		.mtime_ns = (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec,
-		.device = (uint64_t)st->st_dev,
-		.inode = (uint64_t)st->st_ino,
-		.mode = (uint32_t)st->st_mode,
-		.links = (uint32_t)st->st_nlink,
-	};
-}
-
 static int posix_fstat(void *file, struct dpx_stat *out)
 {
 	struct stat st;
 	if (fstat(fd_of(file), &st))
 		return errno;
-	fill_stat(&st, out);
+	dpx_posix_fill(&st, out);
 	return 0;
 }
 
@@ -158,31 +132,8 @@ static int posix_stat(void *mount, const char *path, int follow, struct dpx_stat
 		return rc;
 	if (fstatat(dpx_posix_root(mount), *path ? path : ".", &st, follow ? 0 : AT_SYMLINK_NOFOLLOW))
 		return errno;
-	fill_stat(&st, out);
+	dpx_posix_fill(&st, out);
 	return 0;
-}
-
-struct relay {
-	dpx_entry_fn entry;
-	void *arg;
-};
-
-static int relay_entry(void *arg, const struct dpx_dirent *entry)
-{
-	struct relay *relay = arg;
-	return relay->entry(relay->arg, entry->name, entry->name_len, entry->kind, entry->inode);
-}
-
-static int posix_list(void *mount, const char *path, dpx_entry_fn entry, void *arg)
-{
-	struct relay relay = {.entry = entry, .arg = arg};
-	void *dir;
-	int rc = dpx_posix_dir_open(mount, path, 1, &dir);
-	if (rc)
-		return rc;
-	rc = dpx_posix_dir_list(dir, 0, relay_entry, &relay);
-	dpx_posix_dir_close(dir);
-	return rc;
 }
 
 static int posix_create(void *mount, const char *path, void **file)
@@ -253,7 +204,6 @@ const struct dpx_io dpx_io_posix = {
 	.read = posix_read,
 	.close = posix_close,
 	.stat = posix_stat,
-	.list = posix_list,
 	.dir_open = dpx_posix_dir_open,
 	.dir_list = dpx_posix_dir_list,
 	.dir_stat = dpx_posix_dir_stat,

@@ -126,7 +126,7 @@ static int copy_options(struct dpx_listing *listing, const struct dpx_list_optio
 	listing->depth = options->depth;
 	if (!listing->depth) {
 		long cores = sysconf(_SC_NPROCESSORS_ONLN);
-		listing->depth = cores < 2 ? 2 : cores > 8 ? 8 : (unsigned)cores;
+		listing->depth = cores < 1 ? 2 : cores > 4 ? 8 : 2 * (unsigned)cores;
 	}
 	listing->root = strndup(options->path, len);
 	listing->root_prefix = calloc(1, len + 2);

@@ -40,7 +40,7 @@ struct dpx_list_options {
 	const char *start_after; /* a path as the listing gives it: only what comes after it; NULL: all */
 	int recursive;           /* 0: the files of the directory itself only */
 	int sizes;               /* 0: no look at files whose kind came with the name; sizes unknown */
-	unsigned depth;          /* runners at once; 0: from the number of cores, more where they sleep in I/O */
+	unsigned depth;          /* runners at once; 0: two for each core, at most 8, and more where they sleep in I/O */
 };
 
 struct dpx_list_entry {

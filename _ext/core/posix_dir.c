@@ -144,6 +144,19 @@ static enum dpx_kind kind_of_mode(mode_t mode)
 #define st_ctim st_ctimespec
 #endif
 
+void dpx_posix_fill(const struct stat *st, struct dpx_stat *out)
+{
+	*out = (struct dpx_stat){
+		.kind = kind_of_mode(st->st_mode),
+		.size = (uint64_t)st->st_size,
+		.mtime_ns = (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec,
+		.device = (uint64_t)st->st_dev,
+		.inode = (uint64_t)st->st_ino,
+		.mode = (uint32_t)st->st_mode,
+		.links = (uint32_t)st->st_nlink,
+	};
+}
+
 int dpx_posix_dir_stat(void *dir, const char *name, int follow, struct dpx_stat *out)
 {
 	struct posix_dir *opened = dir;
@@ -154,15 +167,7 @@ int dpx_posix_dir_stat(void *dir, const char *name, int follow, struct dpx_stat 
 	while (rc && errno == EINTR);
 	if (rc)
 		return errno;
-	*out = (struct dpx_stat){
-		.kind = kind_of_mode(st.st_mode),
-		.size = (uint64_t)st.st_size,
-		.mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec,
-		.device = (uint64_t)st.st_dev,
-		.inode = (uint64_t)st.st_ino,
-		.mode = (uint32_t)st.st_mode,
-		.links = (uint32_t)st.st_nlink,
-	};
+	dpx_posix_fill(&st, out);
 	return 0;
 }
 
