@@ -24,7 +24,7 @@ from datapipes.iter.pivot import find_pivot
 from datapipes.iter.run import Run
 from datapipes.iter.shard_files import Share, ToldRanks, known_ranks, tell_ranks
 from datapipes.jobs import Job
-from datapipes.stages.state import check_count
+from datapipes.stages.state import check_count, fresh_copy
 
 __all__ = ["Resumable", "ResumableIterator"]
 
@@ -131,10 +131,10 @@ class ResumableIterator(Iterator[T_co]):
 
     def state_dict(self) -> dict[str, Any]:
         """Small, JSON-able, and independent of this iterator: what came out so far, and of which epoch."""
-        if self._held is not None:
-            return dict(self._held)
-        run = self._run or self._begin()
-        return self._state(run, finished=False)
+        if self._run is None and self._held is not None:
+            held: dict[str, Any] = fresh_copy(self._held)
+            return held
+        return self._state(self._run or self._begin(), finished=False)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on after ``state_dict``. StateError when it is of another pipeline, data, seed or rank.
@@ -143,38 +143,40 @@ class ResumableIterator(Iterator[T_co]):
         because the other workers may still be in that epoch.
         """
         self.close()
-        if state_dict.get(self.KIND_KEY) != self.KIND or state_dict.get(self.VERSION_KEY) != self.VERSION:
+        state = state_dict
+        if state.get(self.KIND_KEY) != self.KIND or state.get(self.VERSION_KEY) != self.VERSION:
             raise StateError(
                 f"this is not a state of .resumable(), version {self.VERSION}: it says "
-                f"{state_dict.get(self.KIND_KEY)!r}, version {state_dict.get(self.VERSION_KEY)!r}"
+                f"{state.get(self.KIND_KEY)!r}, version {state.get(self.VERSION_KEY)!r}"
             )
-        finished, epoch = state_dict.get(self.FINISHED_KEY), state_dict.get(Run.EPOCH_KEY)
+        finished, epoch = state.get(self.FINISHED_KEY), state.get(Run.EPOCH_KEY)
         if not isinstance(finished, bool) or not isinstance(epoch, int) or epoch < 0:
             raise StateError(f"the state is damaged: finished is {finished!r}, epoch is {epoch!r}")
         run = self._dataset.start(epoch)
-        run.restore(state_dict)
+        run.restore(state)
         self._dataset.epochs.resume(epoch)
         if not finished:
             self._run, self._over, self._held = run, False, None
-        elif get_worker_info() is not None:
-            self._over, self._held = True, dict(state_dict)
-        else:
+            return
+        run.close()
+        if get_worker_info() is None:
             self._run, self._over, self._held = None, False, None
+        else:
+            self._held = fresh_copy(state)
 
     def close(self) -> None:
-        """Cancel what is in flight and free it; the iterator gives nothing more."""
-        if self._run is not None:
-            self._run.close()
-        self._run, self._over = None, True
+        """Cancel what is in flight and free it; the iterator gives nothing more, except its state."""
+        self._end(finished=False)
 
     def _begin(self) -> Run:
         self._run = self._dataset.start(self._dataset.epochs.begin())
         return self._run
 
     def _end(self, *, finished: bool) -> None:
-        assert self._run is not None  # noqa: S101 - only a run can end
-        self._held = self._state(self._run, finished=finished)
-        self.close()
+        run, self._run, self._over = self._run, None, True
+        if run is not None:
+            self._held = self._state(run, finished=finished)
+            run.close()
 
     def _state(self, run: Run, *, finished: bool) -> dict[str, Any]:
         return {

@@ -65,6 +65,7 @@ class Run:
         # DataLoader's own numbering: workers outside, ranks inside.
         apply_sharding(graph, instances, share.worker * share.world_size + share.rank)
         self._head: dict[str, Any] | None = None
+        self._moved = False  # something came out, or a position was restored
         self._held: dict[str, Any] | None = None  # the pivot's state before an output under way
         for place, pipe in enumerate(self._before):
             if isinstance(pipe, StagePipe):
@@ -88,6 +89,7 @@ class Run:
 
     def step(self) -> Any:
         """The next output. StopIteration at the end; after any exception this run gives no more."""
+        self._moved = True
         if not self._after:
             return next(self._items)
         # A batch may fail half-way, with samples taken that never came out: keep the state before it.
@@ -101,13 +103,38 @@ class Run:
         return item
 
     def state(self) -> dict[str, Any]:
-        """After the last output of ``step``."""
+        """After the last output of ``step``. Before the first one it asks no store: loaders want a state from
+        each worker when they start."""
+        if not self._moved:
+            return {**self._identity(with_names=False), self.PIVOT_KEY: None}
         if self._head is None:
-            self._head = self._identity()
+            self._head = self._identity(with_names=True)
         position = self._position.get_state() if self._held is None else self._held
         return {**fresh_copy(self._head), self.PIVOT_KEY: position}
 
-    def _identity(self) -> dict[str, Any]:
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on after ``state``. StateError when it is of another pipeline, data, seed or share."""
+        pivot = state.get(self.PIVOT_KEY, self)
+        if not isinstance(pivot, dict) and pivot is not None:
+            raise StateError(f"the saved state is damaged: it says nothing of {self.PIVOT_KEY!r}")
+        here = self._identity(with_names=pivot is not None)
+        for key, difference in self._MISMATCH.items():
+            if state.get(key) != here[key]:
+                raise StateError(
+                    f"the saved state does not fit: {difference} (saved: {state.get(key)!r}, "
+                    f"here: {here[key]!r})"
+                )
+        if pivot is None:
+            return
+        self._head, self._moved = here, True
+        self._position.reset(pivot)
+        if pivot.get(FINISHED_KEY):
+            # The last output had come out when the pivot had already ended (a short batch is only given
+            # then). A stage starts its next epoch from such a state; here nothing is left of this one.
+            self._position.close()
+            self._position, self._items = Ended(pivot), iter(())
+
+    def _identity(self, *, with_names: bool) -> dict[str, Any]:
         """What must be the same where a state is restored."""
         share = self._share
         return {
@@ -116,27 +143,8 @@ class Run:
             self.RANKS_KEY: [share.rank, share.world_size],
             self.WORKERS_KEY: [share.worker, share.num_workers],
             self.GRAPH_KEY: [type(pipe).__qualname__ for pipe in self._before],
-            self.NAMES_KEY: self._digests(),
+            self.NAMES_KEY: self._digests() if with_names else None,
         }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on after ``state``. StateError when it is of another pipeline, data, seed or share."""
-        here = self.state()
-        for key, difference in self._MISMATCH.items():
-            if state.get(key) != here[key]:
-                raise StateError(
-                    f"the saved state does not fit: {difference} (saved: {state.get(key)!r}, "
-                    f"here: {here[key]!r})"
-                )
-        pivot = state.get(self.PIVOT_KEY)
-        if not isinstance(pivot, dict):
-            raise StateError(f"the saved state is damaged: its {self.PIVOT_KEY!r} is {pivot!r:.200}")
-        self._position.reset(pivot)
-        if pivot.get(FINISHED_KEY):
-            # The last output had come out when the pivot had already ended (a short batch is only given
-            # then). A stage starts its next epoch from such a state; here nothing is left of this one.
-            self._position.close()
-            self._position, self._items = Ended(pivot), iter(())
 
     def close(self) -> None:
         """Cancel what is in flight."""
