@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import gc
 import json
 import os
 import pickle
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from torchdata.nodes import (
     Unbatcher,
 )
 
+from datapipes.backends.local import LocalBackend
 from datapipes.backends.memory import MemoryBackend
 from datapipes.errors import FileMissingError, StateError
 from datapipes.nodes import FileLister, FileLoader, FileSharder, FileShuffler
@@ -396,3 +399,23 @@ def test_killed_anywhere_and_resumed_delivers_the_very_same_items(
     assert json.loads(saved.read_text())["delivered"] == wanted
     reads = len(counted.read_text().splitlines())
     assert 2 * count <= reads <= 2 * count + kills * ahead
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_loader_dropped_in_the_middle_gives_back_what_it_holds(tmp_path: Path, ahead: bool) -> None:
+    for i in range(200):
+        (tmp_path / f"{i:03}").write_bytes(b"x" * 1000)
+    store = LocalBackend()
+    node = FileLoader(FileLister(str(tmp_path)), resolve=lambda url: store)
+    loader = Loader(Prefetcher(node, 2) if ahead else node)
+    iterator = iter(loader)
+    next(iterator)
+    assert store.stats()["readers_live"] == 1
+    del node, loader, iterator
+    gc.collect()  # a Loader and its iterator hold each other
+    for _ in range(100):  # torchdata's thread looks every 0.1 s whether it is still wanted
+        if not store.stats()["readers_live"]:
+            break
+        time.sleep(0.05)
+    assert store.stats()["readers_live"] == 0
+    assert store.stats()["buffers_live"] == 0
