@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from datapipes.index import FileIndex
 from datapipes.stages import IndexRows, LoadFiles, ShuffleFiles, Stage
 from datapipes.stages.state import State
 
@@ -191,6 +194,33 @@ def test_later_call_wins_over_a_reset_that_takes_longer() -> None:
         slow.join(BOUND_S)
         assert stage.get_state()["epoch"] == 0
         assert list(stage) == left
+
+
+@pytest.fixture
+def nervous() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("nervous")
+@pytest.mark.parametrize("loading", [False, True])
+def test_threads_that_draw_together_get_every_name_once(tmp_path: Any, loading: bool) -> None:
+    urls = [f"memory://x/{i:05}" for i in range(30_000)]  # many blocks, whose ends are where they meet
+    stage: Stage[Any] = ShuffleFiles(FileIndex.from_entries(urls, tmp_path / "index"))
+    if loading:
+        stage = LoadFiles(stage, on_error=lambda url, error: url, max_in_flight=2)  # no such store: fast
+    taken: list[list[str]] = [[] for _ in range(4)]
+    threads = [threading.Thread(target=mine.extend, args=(stage,)) for mine in taken]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(BOUND_S)
+        assert not thread.is_alive()
+    assert sorted(itertools.chain.from_iterable(taken)) == urls
+    assert stage.get_state()["position"] == len(urls)
 
 
 @pytest.mark.parametrize("through", ["index", "list"])
