@@ -24,6 +24,7 @@ struct dpx_buffers {
 	pthread_mutex_t lock;
 	atomic_uint_fast64_t refs; /* the owner's and one for each buffer in use */
 	int64_t keep_bytes;        /* these under the lock */
+	int closed;                /* nobody will ask for a buffer again */
 	struct dpx_buffers_stats stats;
 	struct dpx_buffer *free[CLASSES]; /* owned */
 };
@@ -38,7 +39,6 @@ int dpx_buffers_create(struct dpx_buffers **out)
 		free(buffers);
 		return rc;
 	}
-	buffers->keep_bytes = ALWAYS_KEPT;
 	atomic_init(&buffers->refs, 1);
 	*out = buffers;
 	return 0;
@@ -91,8 +91,8 @@ static void trim(struct dpx_buffers *buffers, uint64_t most)
 /* What may be kept beside `in_use` bytes, under the lock. */
 static uint64_t allowance(const struct dpx_buffers *buffers, uint64_t in_use)
 {
-	uint64_t most = buffers->keep_bytes > 0 ? (uint64_t)buffers->keep_bytes : 0;
-	return most > in_use ? most - in_use : 0;
+	uint64_t most = buffers->keep_bytes > ALWAYS_KEPT ? (uint64_t)buffers->keep_bytes : ALWAYS_KEPT;
+	return most > in_use && !buffers->closed ? most - in_use : 0;
 }
 
 static void drop(struct dpx_buffers *buffers)
@@ -109,7 +109,7 @@ void dpx_buffers_release(struct dpx_buffers *buffers)
 	if (!buffers)
 		return;
 	pthread_mutex_lock(&buffers->lock);
-	buffers->keep_bytes = 0;
+	buffers->closed = 1;
 	trim(buffers, 0);
 	pthread_mutex_unlock(&buffers->lock);
 	drop(buffers);

@@ -9,7 +9,7 @@ static void replace_locked(struct dpx_reader *reader, struct dpx_item *item, str
 	fresh->tag = item->tag;
 	fresh->position = item->position;
 	fresh->state = DPX_ITEM_RUNNING; /* until settled */
-	fresh->status = (struct dpx_status){.err = ETIMEDOUT, .op = item->file ? DPX_OP_READ : DPX_OP_OPEN};
+	fresh->status = (struct dpx_status){.err = ETIMEDOUT, .op = atomic_load(&item->opened) ? DPX_OP_READ : DPX_OP_OPEN};
 	fresh->prev = item->prev;
 	fresh->next = item->next;
 	*(item->prev ? &item->prev->next : &reader->first) = fresh;
@@ -22,7 +22,7 @@ static void replace_locked(struct dpx_reader *reader, struct dpx_item *item, str
 	item->tag = NULL;
 	item->prev = item->next = NULL;
 	atomic_fetch_add(&reader->session->counters.graveyard, 1);
-	dpx_reader_unhold_locked(reader, item);
+	reader->held -= item->held; /* and item->held is the thread's to read */
 	reader->tasks--;
 	if (--reader->busy == 0)
 		dpx_adapt_pause(&reader->adapt, dpx_now_ns());

@@ -32,7 +32,7 @@ static int check_stat(struct dpx_reader *reader, struct dpx_item *item, const st
 		return EOPNOTSUPP; /* a pipe or device has no content to be read at an offset */
 	if (reader->options.verify_size && item->size != DPX_SIZE_UNKNOWN && st->size != DPX_SIZE_UNKNOWN &&
 	    st->size != item->size)
-		return ENODATA;
+		return st->size > item->size ? EFBIG : ENODATA;
 	return 0;
 }
 
@@ -69,6 +69,7 @@ int dpx_item_begin(struct dpx_reader *reader, struct dpx_item *item)
 		item->file = NULL;
 		return dpx_item_fail(reader, item, DPX_OP_OPEN, rc);
 	}
+	atomic_store_explicit(&item->opened, 1, memory_order_relaxed);
 	item->want = dpx_item_want(item);
 	item->file_size = DPX_SIZE_UNKNOWN;
 	if (item->length == DPX_SIZE_UNKNOWN && item->size != DPX_SIZE_UNKNOWN && item->size &&
@@ -146,9 +147,10 @@ static int verify(struct dpx_reader *reader, struct dpx_item *item)
 	int rc = reader->session->io.fstat(item->file, &st);
 	if (rc)
 		return rc;
-	if (item->file_size == 0) /* its content was made as it was read */
-		return item->size == DPX_SIZE_UNKNOWN || item->got == 0 || item->length != DPX_SIZE_UNKNOWN ? 0 : ENODATA;
-	return st.size == item->file_size ? 0 : ENODATA;
+	if (st.size != item->file_size)
+		return st.size > item->file_size ? EFBIG : ENODATA;
+	/* content that was made as it was read, where nothing was promised */
+	return item->want == DPX_SIZE_UNKNOWN && item->size == 0 && item->got ? EFBIG : 0;
 }
 
 int dpx_item_finish(struct dpx_reader *reader, struct dpx_item *item)

@@ -14,6 +14,7 @@
 #ifndef DPX_READER_H
 #define DPX_READER_H
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -62,6 +63,7 @@ struct dpx_item {
 	uint64_t want;      /* bytes to read, or DPX_SIZE_UNKNOWN */
 	uint64_t file_size; /* as fstat said, or DPX_SIZE_UNKNOWN */
 	void *file;         /* open, or NULL */
+	atomic_int opened;  /* what a time-out says was being done */
 	int64_t busy_since; /* of the call under way */
 	int64_t busy_ns;    /* of earlier ones */
 	struct dpx_item *prev, *next; /* of those not taken, in request order */
@@ -74,7 +76,7 @@ struct dpx_read_options {
 	int ordered;
 	unsigned depth;        /* threads; 0: adapt */
 	int64_t timeout_ns;    /* of an item in calls to the store; 0: none */
-	int verify_size;       /* a file longer than it was said to be is an error as well */
+	int verify_size;       /* a file longer than it was said to be is an error as well: EFBIG */
 	int consumer_memory;   /* files from DPX_READ_DIRECT bytes on ask the consumer for memory */
 	int batch;             /* the consumer waits for all that it pushed */
 	/* The tag or owner of an abandoned item is nobody's any more. Called from any thread, without locks. */
