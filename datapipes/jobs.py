@@ -15,10 +15,10 @@ from datapipes.errors import FileMissingError, IndexFileError
 from datapipes.index import FileIndex
 from datapipes.job_directory import JobDirectory, base_directory, directory_name
 from datapipes.job_locks import exclusive, process_mutex
-from datapipes.job_tables import EpochSlots, Number, Origin, SharedCounters, SharedTable
+from datapipes.job_tables import Origin, SharedCounters, SharedTable
 from datapipes.launchers import launcher_job_id, launcher_rank
 
-__all__ = ["DEFAULT_BUILD_TIMEOUT_S", "EpochSlots", "Job", "SharedCounters", "launcher_rank"]
+__all__ = ["DEFAULT_BUILD_TIMEOUT_S", "Job", "SharedCounters", "launcher_rank"]
 
 DEFAULT_BUILD_TIMEOUT_S = 6 * 3600.0
 """How long a process waits for another one that lists: as long as the largest listings take."""
@@ -112,11 +112,6 @@ class Job:
         """Delete the index for ``key``; who has it open keeps it, and the next to ask builds it anew."""
         self._file("index", key).unlink(missing_ok=True)
 
-    def epochs(self, key: str) -> EpochSlots:
-        """The epochs of the pipe ``key`` on this rank (the launcher's rank is part of the key)."""
-        path = self._file("epochs", _of_this_rank(key))
-        return EpochSlots(self._table(path, EpochSlots.shape(), (_epochs, (self, key))))
-
     def counters(self, key: str, fields: Sequence[str]) -> SharedCounters:
         """Counters named ``fields`` of the pipe ``key`` on this rank, zero at first."""
         path = self._file("counters", _of_this_rank(f"{key} {list(fields)}"))
@@ -132,7 +127,7 @@ class Job:
     def _file(self, kind: str, key: str) -> Path:
         return self.path / f"{kind}-{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}"
 
-    def _table(self, path: Path, shape: tuple[int, int, Number], origin: Origin) -> SharedTable:
+    def _table(self, path: Path, shape: tuple[int, int], origin: Origin) -> SharedTable:
         with process_mutex(f"{path} opening"):
             table = self._tables.get(path.name)
             if table is None:
@@ -144,16 +139,12 @@ def _job_at(path: str) -> Job:
     return Job.at(path)
 
 
-def _epochs(job: Job, key: str) -> EpochSlots:
-    return job.epochs(key)
-
-
 def _counters(job: Job, key: str, fields: Sequence[str]) -> SharedCounters:
     return job.counters(key, fields)
 
 
 def _of_this_rank(key: str) -> str:
-    """Ranks share a host and a job, but each has epochs and counters of its own."""
+    """Ranks share a host and a job, but each has counters of its own."""
     rank, world_size = launcher_rank()
     return f"{key} {rank}/{world_size}"
 

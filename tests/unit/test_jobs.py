@@ -92,7 +92,7 @@ def test_directory_removed_by_a_cleaner_is_made_anew(job: Job) -> None:
     built: list[Path] = []
     assert len(job.shared_index("k", builder(built, ["a"]))) == 1
     assert job.path == path
-    assert job.epochs("k").advance(0) == 0
+    assert job.counters("k", ["n"]).total() == {"n": 0.0}
 
 
 @pytest.mark.parametrize("kind", ["link", "writable", "file", "dangling"])
@@ -213,58 +213,26 @@ def test_waiting_for_a_builder_has_a_bound(job: Job) -> None:
     assert len(job.shared_index("k", build, timeout_s=0.2)) == 1
 
 
-def test_epochs_count_from_nought_in_each_slot(job: Job) -> None:
-    epochs = job.epochs("pipe")
-    assert not epochs.was_set()
-    assert [epochs.advance(0) for _ in range(3)] == [0, 1, 2]
-    assert [epochs.advance(5) for _ in range(2)] == [0, 1]
-    assert [epochs.iterations(slot) for slot in (0, 5, 1)] == [3, 2, 0]
-    assert not epochs.was_set()
-
-
-def test_set_epoch_is_the_next_iteration_of_every_slot(job: Job) -> None:
-    epochs = job.epochs("pipe")
-    epochs.advance(0)
-    epochs.set_epoch(7)
-    assert [epochs.advance(0), epochs.advance(0), epochs.advance(1)] == [7, 8, 7]
-    epochs.set_epoch(3)
-    epochs.set_epoch(2)
-    assert [epochs.advance(1), epochs.advance(0), epochs.advance(9), epochs.advance(1)] == [2, 2, 2, 3]
-    epochs.set_epoch(0)
-    assert [epochs.advance(0), epochs.advance(0)] == [0, 1]
-    assert epochs.was_set()
-
-
-def test_epochs_are_apart_by_key_and_rank(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    job.epochs("one").set_epoch(4)
-    assert job.epochs("other").advance(0) == 0
-    assert job.epochs("one").advance(0) == 4
+def test_counters_are_apart_by_key_and_rank(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    job.counters("one", ["n"]).add(0, {"n": 4})
+    assert job.counters("other", ["n"]).total() == {"n": 0.0}
+    assert job.counters("one", ["n"]).total() == {"n": 4.0}
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert job.epochs("one").advance(0) == 0
+    assert job.counters("one", ["n"]).total() == {"n": 0.0}
 
 
-def test_epochs_and_counters_travel(job: Job) -> None:
-    epochs, counters = job.epochs("pipe"), job.counters("pipe", ["items"])
-    again = pickle.loads(pickle.dumps((epochs, counters)))
-    epochs.set_epoch(3)
+def test_counters_travel(job: Job) -> None:
+    counters = job.counters("pipe", ["items"])
+    again = pickle.loads(pickle.dumps(counters))
     counters.add(0, {"items": 2})
-    assert again[0].advance(0) == 3
-    assert again[1].total() == {"items": 2}
-
-
-@pytest.mark.parametrize("epoch", [-1, 1 << 62, 1.5, "1", True, None])
-def test_absurd_epoch_is_refused(job: Job, epoch: Any) -> None:
-    with pytest.raises(OptionError, match="epoch"):
-        job.epochs("pipe").set_epoch(epoch)
-    assert not job.epochs("pipe").was_set()
+    assert again.total() == {"items": 2}
 
 
 @pytest.mark.parametrize("slot", [-1, 4096, 1.5, None, False])
 def test_absurd_slot_is_refused(job: Job, slot: Any) -> None:
-    for use in (job.epochs("p").advance, job.epochs("p").iterations, job.counters("p", ["n"]).of_slot):
-        with pytest.raises(OptionError, match="slot"):
-            use(slot)
+    with pytest.raises(OptionError, match="slot"):
+        job.counters("p", ["n"]).of_slot(slot)
 
 
 def test_counters_add_up_over_slots(job: Job) -> None:
