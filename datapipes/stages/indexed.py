@@ -38,7 +38,7 @@ from datapipes.stages.state import (
 
 __all__ = ["BLOCK", "IndexRows", "IndexedStage", "Order", "Rows", "indexed"]
 
-BLOCK = 1024
+BLOCK = 4096
 """Names mapped and decoded at a time."""
 
 COUNT_KEY: Final = "count"
