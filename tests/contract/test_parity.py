@@ -79,10 +79,13 @@ def test_listings_are_the_same_whichever_face_lists(root: str) -> None:
     assert len(names) == FILES
     assert list(IterableWrapper([root]).list_files_by_local()) == names
     assert FileDataset(root).index().urls(slice(None)) == names
-    if pytest.importorskip("torchdata.nodes"):
-        from datapipes import nodes
 
-        assert list(nodes.FileLister(root)) == names
+
+def test_node_lists_what_the_stage_lists(root: str) -> None:
+    pytest.importorskip("torchdata.nodes")
+    from datapipes import nodes
+
+    assert list(nodes.FileLister(root)) == list(ListFiles(root))
 
 
 def test_state_of_a_node_resumes_the_stage(root: str) -> None:

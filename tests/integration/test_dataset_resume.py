@@ -61,7 +61,8 @@ def test_dataloader_delivers_every_file_once(root: Path, workers: int, context: 
         multiprocessing_context=context,
         persistent_workers=context == "forkserver",
     )
-    for _ in range(2):
+    epochs = 1 if context == "spawn" else 2
+    for _ in range(epochs):
         delivered = []
         for batch in loader:
             found = batch[0] if labels else batch
@@ -70,7 +71,7 @@ def test_dataloader_delivers_every_file_once(root: Path, workers: int, context: 
             delivered += found.tolist()
         assert delivered == order.__getitems__(list(reference))
         assert sorted(delivered) == list(range(FILES))
-    assert dataset.stats()["samples"] == 2 * FILES  # those of the workers too
+    assert dataset.stats()["samples"] == epochs * FILES  # those of the workers too
 
 
 def test_tensors_and_default_collate_pass_through_workers(root: Path) -> None:
