@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from datapipes.backends.tree import TreeBackend
 from datapipes.errors import BackendUnavailableError, UrlError
@@ -23,7 +25,8 @@ _LABEL = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._:-]{1,127}")
 class DaosBackend(TreeBackend):
     """``daos://pool/container/path``, served from ``$DATAPIPES_DAOS_ROOT/pool/container/path``.
 
-    The variable is read whenever work begins, in the process that does it, so workers need no set-up.
+    The variable is read whenever work begins, in the process that does it. A pickled back end takes its value
+    along to workers, since those of a ``forkserver`` have the variables of the moment when that was started.
     A ``..`` may not lead out of the container; symbolic links inside it are followed wherever they lead.
 
     Attributes:
@@ -50,8 +53,18 @@ class DaosBackend(TreeBackend):
     def authority(self) -> str:
         return f"{self.pool}/{self.container}"
 
+    def _directory(self) -> str | None:
+        told: tuple[int, str | None] | None = self.__dict__.get("_told")
+        parent = multiprocessing.parent_process()
+        if told is not None and parent is not None and parent.pid == told[0]:
+            return told[1]
+        return os.environ.get(ROOT_VARIABLE)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_told": (os.getpid(), self._directory())}
+
     def root(self) -> str:
-        directory = os.environ.get(ROOT_VARIABLE)
+        directory = self._directory()
         if not directory:
             url = f"daos://{self.authority}/"
             raise BackendUnavailableError(

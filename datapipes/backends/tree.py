@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from abc import abstractmethod
@@ -203,12 +204,23 @@ class TreeBackend(Backend):
     def _item_error(self, request: ReadRequest, operation: str, code: int) -> DatapipesError:
         if isinstance(request, _Refused):
             return request.reason
+        if code == errno.ENOMEM and self._is_shorter(request):
+            code = errno.ENODATA  # no memory for what is not there
         return self._failure(request.url, operation, code)
+
+    def _is_shorter(self, request: ReadRequest) -> bool:
+        try:
+            found = self.stat(request.url).size
+        except DatapipesError:
+            return False
+        return found < max(request.size, request.offset + request.length)
 
     def _unopened(self, code: int, position: int, request: ReadRequest) -> ReadResult:
         """The answer to every request where the container cannot be opened."""
         *_, tag = self._careful(request)
-        return ReadResult(position, request, None, self._item_error(tag, "open", code))
+        if isinstance(tag, _Refused):
+            return ReadResult(position, request, None, tag.reason)
+        return ReadResult(position, request, None, self._no_container(request.url, "open", code))
 
     def stat(self, url: str) -> FileEntry:
         path, session = self._path(url), self._session(url, "stat")
@@ -242,10 +254,15 @@ class TreeBackend(Backend):
 
     def remove(self, url: str) -> None:
         path, session = self._path(url), self._session(url, "remove")
+        kind = ""  # of nothing, and of a link that leads nowhere, which can be removed
         try:
-            if path.endswith("/") or not path or session.stat(path)[0] == "dir":
-                self.stat(url)  # raises: the engine would remove an empty directory
-            session.remove(path)
+            with contextlib.suppress(FileNotFoundError):
+                kind = session.stat(path.rstrip("/"))[0]
+            if kind == "dir":  # the engine would remove an empty one
+                raise self._failure(url, "remove", errno.EISDIR)
+            if kind and path.endswith("/"):
+                raise self._failure(url, "remove", errno.ENOTDIR)
+            session.remove(path.rstrip("/"))
         except OSError as error:
             raise self._from_os(error, url, "remove") from None
 

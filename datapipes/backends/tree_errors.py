@@ -26,7 +26,7 @@ _HINTS = {
 
 
 def failure(code: int, *, url: str, operation: str) -> BackendIOError:
-    """The exception for an errno of the engine's, whose ENODATA says that a file is not as long as promised."""
+    """The exception for an errno of the engine: its ENODATA says that a file is not as long as promised."""
     hint = _HINTS.get(code, "")
     if code == errno.ENODATA:
         return SizeMismatchError(

@@ -34,6 +34,8 @@ MIXED = {
     "new\nline": b"14",
     "back\\slash": b"15",
 }
+BYTES = {"z\udcff": b"16", "\udc80/\udcfe": b"17"}
+"""Names that are not UTF-8: their bytes sort otherwise than their letters do."""
 
 _LETTERS = string.ascii_letters + string.digits + "-._ %?#+&=~@:é漢\U0001f600\ue000"
 ALWAYS = "!"  # a file that is there in every tree, so that none is empty; no path below begins so
@@ -54,10 +56,13 @@ def _tree(paths: list[str]) -> dict[str, bytes]:
 
 
 class ListingContract(BackendHooks):
+    def _mixed(self) -> dict[str, bytes]:
+        return MIXED | BYTES if self.names_are_bytes else MIXED
+
     def test_list_mixed_names_come_in_byte_order_of_the_whole_path(self) -> None:
-        prefix = self.seed(MIXED)
+        prefix = self.seed(self._mixed())
         listed = list(self.make().list(prefix))
-        assert listed == entries_of(MIXED, lambda name: self.url(prefix, name))
+        assert listed == entries_of(self._mixed(), lambda name: self.url(prefix, name))
         first = [parse_url(entry.url).path.removeprefix(parse_url(prefix).path + "/") for entry in listed]
         assert first[first.index("a-b") :][:5] == ["a-b", "a.txt", "a/x", "a/x.y/deep/er", "a0"]
 
@@ -90,23 +95,23 @@ class ListingContract(BackendHooks):
             assert [entry.url for entry in listed] == [self.url(prefix, name) for name in rest]
 
     def test_list_not_recursive_gives_the_files_of_the_directory_itself(self) -> None:
-        prefix, backend = self.seed(MIXED), self.make()
-        flat = {name: data for name, data in MIXED.items() if "/" not in name}
+        prefix, backend = self.seed(self._mixed()), self.make()
+        flat = {name: data for name, data in self._mixed().items() if "/" not in name}
         expected = entries_of(flat, lambda name: self.url(prefix, name))
         assert list(backend.list(prefix, recursive=False)) == expected
         assert list(backend.list(prefix, recursive=False, start_after=expected[3].url)) == expected[4:]
 
     def test_list_without_sizes_gives_the_same_names_and_no_wrong_size(self) -> None:
-        prefix, backend = self.seed(MIXED), self.make()
+        prefix, backend = self.seed(self._mixed()), self.make()
         with_sizes = list(backend.list(prefix))
         without = list(backend.list(prefix, sizes=False))
         assert [entry.url for entry in without] == [entry.url for entry in with_sizes]
         assert all(b.size in (UNKNOWN_SIZE, a.size) for a, b in zip(with_sizes, without, strict=True))
 
     def test_list_names_as_given_can_be_read(self) -> None:
-        prefix, backend = self.seed(MIXED), self.make()
+        prefix, backend = self.seed(self._mixed()), self.make()
         contents = {entry.url: backend.read(entry.url) for entry in backend.list(prefix)}
-        assert contents == {self.url(prefix, name): data for name, data in MIXED.items()}
+        assert contents == {self.url(prefix, name): data for name, data in self._mixed().items()}
 
     def test_list_prefix_that_is_one_file_gives_that_file(self) -> None:
         prefix, backend = self.seed({"d/one": b"abc", "d/one.more": b"", "d/two": b""}), self.make()

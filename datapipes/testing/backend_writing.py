@@ -32,6 +32,14 @@ class WritingContract(BackendHooks):
             assert backend.read(url) == bytes(data)
         assert {entry.url for entry in backend.list(prefix)} == {url, self.url(prefix, "other")}
 
+    def test_write_keeps_what_was_given_when_the_buffer_changes_afterwards(self) -> None:
+        url, backend, data = self.url(self.seed({}), "f"), self.make(), bytearray(b"given")
+        backend.write(url, data)
+        with backend.open_write(url + "2") as file:
+            file.write(data)
+            data[:] = b"later"
+        assert (self.peek(url), self.peek(url + "2")) == (b"given", b"given")
+
     def test_write_is_seen_whole_or_not_at_all(self) -> None:
         url = self.url(self.seed({"f": b"a" * 400_000}), "f")
         backend, writer, stop = self.make(), self.make(), threading.Event()
@@ -76,7 +84,8 @@ class WritingContract(BackendHooks):
         prefix, backend = self.seed({"old": b"1"}), self.make()
         url = self.url(prefix, "new/a")
         before = list(backend.list(prefix))
-        chunks = [b"x" * size for size in (1, 0, 10, 3_000_000, 5, 1_048_576, 2)]
+        sizes = (1, 0, 10, 3_000_000, 5, 1_048_576, 2)
+        chunks = [bytes([letter]) * size for letter, size in zip(b"abcdefg", sizes, strict=True)]
         file = backend.open_write(url)
         for chunk in chunks:
             assert file.write(chunk) == len(chunk)

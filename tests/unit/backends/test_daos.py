@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import multiprocessing
+import pickle
 import shutil
+import subprocess
+import sys
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,6 +49,44 @@ def test_variable_is_read_when_work_begins(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path / name))
         assert backend.read(URL) == name.encode()
         assert [entry.url for entry in backend.list("daos://tank/train")] == [URL]
+
+
+def read_and_send(backend: DaosBackend, pipe: Connection) -> None:
+    with pipe:
+        pipe.send(backend.read(URL))
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_variable_of_the_moment_travels_to_workers(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context: Any = multiprocessing.get_context(method)
+    backend = DaosBackend("tank", "train")
+    for name in ("one", "two"):  # a forkserver has the variables of the time of the first
+        make(tmp_path / name, name)
+        monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path / name))
+        receive, send = context.Pipe(duplex=False)
+        child = context.Process(target=read_and_send, args=(backend, send))
+        child.start()
+        send.close()
+        with receive:
+            assert receive.poll(30)
+            assert receive.recv() == name.encode()
+        child.join(30)
+
+
+def test_pickled_back_end_of_another_day_goes_by_the_variable_of_today(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path / "then", "then")
+    make(tmp_path / "now", "now")
+    monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path / "then"))
+    saved = pickle.dumps(DaosBackend("tank", "train"))
+    monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path / "now"))
+    code = f"import pickle, sys; sys.stdout.buffer.write(pickle.loads({saved!r}).read({URL!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stdout == b"now"
+    assert pickle.loads(saved).read(URL) == b"now"
 
 
 def test_missing_container_is_named_with_its_directory(
