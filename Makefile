@@ -138,8 +138,8 @@ lane-sanitizer: $(VENV)/dist/.sdist | $(VENV)/sanitizer/bin/python
 	$(call INSTALL,sanitizer) --constraint constraints.txt numpy pytest pytest-timeout hypothesis
 	$(call INSTALL,sanitizer) --no-deps --reinstall $(VENV)/dist/sanitizer/*.whl
 	RUNNER="env LD_PRELOAD=$(call library,libasan.so):$(call library,libstdc++.so.6) PYTHONMALLOC=malloc \
-	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1" \
-	    .ci/outside sanitizer $(ENGINE_TESTS) -- $(PYTEST)
+	    ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1" \
+	    .ci/outside sanitizer $(ENGINE_TESTS) -- --capture=sys $(PYTEST) # or pytest would swallow what they report
 
 ifeq ($(call has_python,3,13),1)
 lane-oldest: $(VENV)/dist/.wheel | $(VENV)/oldest/bin/python
