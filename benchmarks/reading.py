@@ -102,20 +102,12 @@ class EngineTensorRun:
         self.tensor = torch.empty(BATCH * size, dtype=torch.uint8)
 
     def __call__(self) -> int:
-        out = self.tensor.numpy()
-        return sum(
-            len(
-                self.session.read_batch(
-                    batch,
-                    result=ReadResult,
-                    error=_fail,
-                    max_in_flight=64,
-                    out=out,
-                    spans=self.spans[: len(batch)],
-                )
-            )
-            for batch in self.batches
-        )
+        out = self.tensor.numpy().data
+        options: dict[str, Any] = {"result": ReadResult, "error": _fail, "max_in_flight": BATCH, "out": out}
+        count = 0
+        for batch in self.batches:
+            count += len(self.session.read_batch(batch, spans=self.spans[: len(batch)], **options))
+        return count
 
 
 def _fail(tag: object, operation: str, errno: int) -> Exception:
