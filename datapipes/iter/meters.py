@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 import weakref
 from typing import Any
@@ -30,6 +32,7 @@ class Meter:
         self._slot = 0 if info is None else info.id
         self._counters = job.counters(key, COUNTERS + GAUGES)
         self._stage = stage
+        self._pid = os.getpid()
         self._written: dict[str, float] = dict.fromkeys(COUNTERS, 0.0)
         self._next = time.monotonic() + WRITE_EVERY_S
         _live.setdefault(key, weakref.WeakSet()).add(self)
@@ -43,9 +46,9 @@ class Meter:
 
     def write(self) -> None:
         """Bring the table up to date."""
+        if os.getpid() != self._pid or sys.is_finalizing():
+            return  # a forked child holds its parent's iteration, which is not its own; or the job is over
         stats = self._stage.stats()
-        if not stats:
-            return
         more = {name: stats.get(name, 0.0) - self._written[name] for name in COUNTERS}
         self._written = {name: stats.get(name, 0.0) for name in COUNTERS}
         before = self._counters.of_slot(self._slot)

@@ -47,6 +47,7 @@ def epoch(loader: Any) -> list[str]:
     return [url for batch in loader for url in batch]
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", ["no service", "in process", "fork", "spawn"])
 def test_epochs_deliver_all_once_and_differ(train, name) -> None:
     url, expected = train

@@ -183,7 +183,7 @@ def test_states_are_small_and_do_not_grow(train) -> None:
     assert max(sizes) - min(sizes) < 16
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, 1])  # torch takes five seconds to stop each worker after an exception
 def test_states_of_something_else_are_refused_with_what_differs(train, workers) -> None:
     url, _ = train
     loader = loader_of(ours(url), workers)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -254,3 +256,19 @@ def test_shuffling_after_a_filter_of_torch_is_full(files) -> None:
 def test_a_stream_can_be_read_by_torchs_reader(files) -> None:
     assert next(iter(LocalFileLoader(files).read_from_stream())) == (files[0], b"0")
     assert isinstance(next(iter(LocalFileLoader(files)))[1].file_obj, io.BytesIO)
+
+
+def test_a_process_may_end_in_the_middle_of_an_iteration_without_a_word(files) -> None:
+    script = f"""
+import os
+from datapipes.iter import LocalFileLoader
+left = iter(LocalFileLoader({files!r}, output="bytes"))
+next(left)
+if os.fork() == 0:
+    del left
+    raise SystemExit
+assert os.wait()[1] == 0
+next(left)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
