@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
+from datapipes.backends.base import check_option
 from datapipes.backends.tree import TreeBackend
 
 __all__ = ["LocalBackend"]
+
+_TO_RESOLVE = re.compile(r"//|/\.|\0")
 
 
 @dataclass(frozen=True)
@@ -25,12 +29,21 @@ class LocalBackend(TreeBackend):
 
     scheme = "file"
 
+    def __post_init__(self) -> None:
+        check_option("open_delay_us", self.open_delay_us, least=0, most=1e9)
+
     @property
     def authority(self) -> str:
         return ""
 
     def root(self) -> str:
         return "/"
+
+    def _path(self, url: str) -> str:
+        # Plain absolute paths go in raw: what needs no resolving is the path already.
+        if type(url) is str and url.startswith("/") and url.isascii() and not _TO_RESOLVE.search(url):
+            return url[1:]
+        return super()._path(url)
 
 
 def from_url(url: str) -> LocalBackend:  # noqa: ARG001 - one back end serves every path

@@ -23,18 +23,14 @@ from datapipes.backends.base import (
 )
 from datapipes.backends.paths import path_in
 from datapipes.backends.reads import SerialReads
-from datapipes.backends.slices import MOST_BYTES, impossible
 from datapipes.backends.tree_errors import failure
+from datapipes.backends.tree_requests import Refused, translated, translated_with_care
 from datapipes.backends.tree_writer import PART, TreeWriter
 from datapipes.errors import BackendIOError, ContainerMissingError, DatapipesError
-from datapipes.records import UNKNOWN_SIZE, WHOLE, FileEntry, ReadRequest, ReadResult
+from datapipes.records import FileEntry, ReadRequest, ReadResult
 from datapipes.urls import format_url, quote_name
 
 __all__ = ["TreeBackend"]
-
-_NO_SUCH_PATH = "x" * 256
-"""A name that no file system takes: what the engine is asked for in place of a URL that names nothing."""
-
 
 _Block = list[tuple[str, int]]  # inside a back end, ``list`` is its method
 
@@ -46,12 +42,6 @@ class _Opened(NamedTuple):
     root: str
     identity: tuple[int, int]
     session: _dfs.Session
-
-
-class _Refused(ReadRequest):
-    """A request whose URL is at fault: it takes its place among the others, and its error with it."""
-
-    reason: DatapipesError
 
 
 class TreeBackend(Backend):
@@ -170,39 +160,10 @@ class TreeBackend(Backend):
         )
 
     def _translated(self, requests: Iterable[ReadRequest]) -> Iterator[_dfs.Request]:
-        """Requests as the engine takes them. This runs once for every file read: what is plain is cut to its
-        path here; what has an escape, a dot or a slash too many, or asks for a part, goes the long way."""
-        beginning = self._beginning()
-        n = len(beginning)
-        for request in requests:
-            url, offset, length, size = request
-            if (
-                url[:n] == beginning
-                and not ("%" in url or "?" in url or "#" in url or "\0" in url or "/." in url)
-                and url.isascii()
-                and "//" not in (path := url[n - 1 :])
-                and length == WHOLE
-                and not offset
-                and UNKNOWN_SIZE <= size <= MOST_BYTES
-            ):
-                yield path[1:], 0, WHOLE, size, request
-            else:
-                yield self._careful(request)
-
-    def _careful(self, request: ReadRequest) -> _dfs.Request:
-        reason: DatapipesError | None = impossible(request)
-        if reason is None:
-            url, offset, length, size = request
-            try:
-                return self._path(url), offset, length, size, request
-            except DatapipesError as error:
-                reason = error
-        refused = _Refused(*request)
-        refused.reason = reason
-        return _NO_SUCH_PATH, 0, WHOLE, UNKNOWN_SIZE, refused
+        return translated(requests, self._beginning(), self._path)
 
     def _item_error(self, request: ReadRequest, operation: str, code: int) -> DatapipesError:
-        if isinstance(request, _Refused):
+        if isinstance(request, Refused):
             return request.reason
         if code == errno.ENOMEM and self._is_shorter(request):
             code = errno.ENODATA  # no memory for what is not there
@@ -217,8 +178,8 @@ class TreeBackend(Backend):
 
     def _unopened(self, code: int, position: int, request: ReadRequest) -> ReadResult:
         """The answer to every request where the container cannot be opened."""
-        *_, tag = self._careful(request)
-        if isinstance(tag, _Refused):
+        *_, tag = translated_with_care(request, self._path)
+        if isinstance(tag, Refused):
             return ReadResult(position, request, None, tag.reason)
         return ReadResult(position, request, None, self._no_container(request.url, "open", code))
 

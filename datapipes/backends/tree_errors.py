@@ -26,13 +26,13 @@ _HINTS = {
 
 
 def failure(code: int, *, url: str, operation: str) -> BackendIOError:
-    """The exception for an errno of the engine: its ENODATA says that a file is not as long as promised."""
-    hint = _HINTS.get(code, "")
-    if code == errno.ENODATA:
+    """The exception for an errno of the engine, which says of a file that is read ENODATA where it is shorter
+    than promised, and EFBIG where it is longer."""
+    if code == errno.EFBIG and operation == "read":
         return SizeMismatchError(
-            f"{operation} {url!r} failed: it is not as long as it was said to be [ENODATA]. {hint}",
+            f"{operation} {url!r} failed: it is longer than expected [EFBIG]. {_HINTS[errno.ENODATA]}",
             url=url,
             operation=operation,
             errno=code,
         )
-    return error_from_errno(code, url=url, operation=operation, hint=hint)
+    return error_from_errno(code, url=url, operation=operation, hint=_HINTS.get(code, ""))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from datapipes.backends.local import LocalBackend
-from datapipes.errors import AccessDeniedError, BackendIOError, FileMissingError, UrlError
+from datapipes.errors import AccessDeniedError, BackendIOError, FileMissingError, OptionError, UrlError
 from datapipes.records import ReadRequest
 
 
@@ -30,6 +30,11 @@ def test_plain_paths_are_read_and_listed_as_file_urls(
         assert backend.stat(path) == (f"file://{tmp_path}/50%25%3F%23.txt", 3)
     for prefix in (str(tmp_path), f"{tmp_path}/", ".", f"file://{tmp_path}"):
         assert list(backend.list(prefix)) == [(f"file://{tmp_path}/50%25%3F%23.txt", 3)]
+
+
+def test_negative_delay_raises_option_error() -> None:
+    with pytest.raises(OptionError, match="open_delay_us"):
+        LocalBackend(open_delay_us=-1)
 
 
 def test_relative_path_follows_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
