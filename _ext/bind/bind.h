@@ -61,7 +61,7 @@ struct dpx_py_maker {
 	PyObject *error;           /* owned: callable(tag, operation, errno) */
 	PyTypeObject *buffer_type; /* borrowed from the module; NULL: data are bytes */
 };
-int dpx_py_maker_init(struct dpx_py_maker *maker, PyObject *result, PyObject *error);
+void dpx_py_maker_init(struct dpx_py_maker *maker, PyObject *result, PyObject *error);
 void dpx_py_maker_clear(struct dpx_py_maker *maker);
 
 /* Fill a blank item from (path, offset, length, size, tag); the item then owns a reference to the tag. -1 with
@@ -80,8 +80,8 @@ int dpx_py_bytes_new(uint64_t length, PyObject **bytes, void **data);
 
 #define DPX_IN_FLIGHT_MOST 65536
 
-/* ValueError and -1 when out of range. */
-int dpx_py_check_options(long long max_in_flight, double timeout_s);
+/* TypeError or ValueError, and -1. */
+int dpx_py_check_options(PyObject *result, PyObject *error, long long max_in_flight, double timeout_s);
 /* 0: no bound. */
 int64_t dpx_py_timeout_ns(double timeout_s);
 
@@ -96,7 +96,7 @@ int dpx_py_take(struct dpx_reader *reader, unsigned wait_ms, struct dpx_taken *t
 int dpx_py_drain(struct dpx_reader *reader, unsigned wait_ms);
 struct dpx_item *dpx_py_reap(struct dpx_reader *reader);
 
-/* Longest wait without the GIL before signals are looked at. */
-#define DPX_WAIT_SLICE_MS 50
+/* Longest wait without the GIL before signals are looked at. Dropping what was interrupted may wait as long again. */
+#define DPX_WAIT_SLICE_MS 40
 
 #endif

@@ -4,8 +4,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define CLOSE_WAIT_MS 1000
-
 struct batch {
 	struct dpx_reader *reader;
 	struct dpx_py_maker maker;
@@ -143,9 +141,7 @@ static void finish(struct batch *batch, int rc)
 	PyErr_Fetch(&type, &value, &trace);
 	if (batch->reader && rc) { /* some items may be out yet */
 		dpx_reader_cancel(batch->reader);
-		for (unsigned waited = 0; waited < CLOSE_WAIT_MS; waited += DPX_WAIT_SLICE_MS)
-			if (dpx_py_drain(batch->reader, DPX_WAIT_SLICE_MS) == 0)
-				break;
+		dpx_py_drain(batch->reader, DPX_WAIT_SLICE_MS);
 		for (item = dpx_py_reap(batch->reader); item; item = next) {
 			next = item->link;
 			dpx_py_item_clear(item);
@@ -156,7 +152,7 @@ static void finish(struct batch *batch, int rc)
 		dpx_py_item_clear(batch->items[i]);
 		dpx_item_free(batch->items[i]);
 	}
-	dpx_reader_release(batch->reader);
+	dpx_reader_close(batch->reader);
 	dpx_py_maker_clear(&batch->maker);
 	Py_XDECREF(batch->requests);
 	Py_XDECREF(batch->spans);
@@ -195,7 +191,7 @@ PyObject *dpx_py_session_read_batch(struct session_object *self, PyObject *args,
 	double timeout_s = 0;
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOLOOdp:read_batch", names, &requests, &result, &error,
 					 &in_flight, &out, &spans, &timeout_s, &verify) ||
-	    dpx_py_check_options(in_flight, timeout_s))
+	    dpx_py_check_options(result, error, in_flight, timeout_s))
 		return NULL;
 	struct dpx_session *session = dpx_py_session_retain(self);
 	if (!session)
@@ -212,7 +208,8 @@ PyObject *dpx_py_session_read_batch(struct session_object *self, PyObject *args,
 	};
 	struct batch batch = {.requests = PySequence_Tuple(requests)};
 	PyObject *results = NULL;
-	int ok = batch.requests && dpx_py_maker_init(&batch.maker, result, error) == 0;
+	int ok = batch.requests != NULL;
+	dpx_py_maker_init(&batch.maker, result, error);
 	if (ok && out != Py_None) {
 		batch.spans = spans == Py_None ? NULL : PySequence_Tuple(spans);
 		if (!batch.spans || PyTuple_Size(batch.spans) != PyTuple_Size(batch.requests)) {

@@ -1,24 +1,39 @@
 /* Requests into items, items into results. */
 #include "bind.h"
 
-#include <limits.h>
+#include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
-int dpx_py_maker_init(struct dpx_py_maker *maker, PyObject *result, PyObject *error)
+int dpx_py_check_options(PyObject *result, PyObject *error, long long max_in_flight, double timeout_s)
 {
-	if (!result || !PyType_Check(result) || !PyType_IsSubtype((PyTypeObject *)result, &PyTuple_Type)) {
+	if (!result || !PyType_Check(result) || !PyType_IsSubtype((PyTypeObject *)result, &PyTuple_Type))
 		PyErr_SetString(PyExc_TypeError, "result must be a subclass of tuple");
-		return -1;
-	}
-	if (!error || !PyCallable_Check(error)) {
+	else if (!error || !PyCallable_Check(error))
 		PyErr_SetString(PyExc_TypeError, "error must be callable");
-		return -1;
-	}
+	else if (max_in_flight < 1 || max_in_flight > DPX_IN_FLIGHT_MOST)
+		PyErr_Format(PyExc_ValueError, "max_in_flight must lie between 1 and %d, not %lld", DPX_IN_FLIGHT_MOST,
+			     max_in_flight);
+	else if (!(timeout_s >= 0))
+		PyErr_SetString(PyExc_ValueError, "timeout_s must be 0 (no bound) or more");
+	else
+		return 0;
+	return -1;
+}
+
+int64_t dpx_py_timeout_ns(double timeout_s)
+{
+	if (timeout_s == 0 || timeout_s > 1e9)
+		return 0; /* no bound */
+	int64_t ns = (int64_t)ceil(timeout_s * 1e9);
+	return ns > 0 ? ns : 1;
+}
+
+void dpx_py_maker_init(struct dpx_py_maker *maker, PyObject *result, PyObject *error)
+{
 	maker->result = (PyTypeObject *)Py_NewRef(result);
 	maker->error = Py_NewRef(error);
-	return 0;
 }
 
 void dpx_py_maker_clear(struct dpx_py_maker *maker)

@@ -124,11 +124,14 @@ static PyObject *raise_failure(struct read_iterator *self)
 	return NULL;
 }
 
-/* GIL: held. What a take that gave nothing means: NULL, with or without an exception. */
+/* GIL: held. What a take that gave nothing means: NULL, with or without an exception. At the end all is given back. */
 static PyObject *stop(struct read_iterator *self, int rc)
 {
-	if (rc == 0)
+	if (rc == 0) {
+		self->closed = 1;
+		dpx_reader_cancel(self->reader);
 		return raise_failure(self);
+	}
 	if (rc == EBADF)
 		PyErr_SetString(PyExc_ValueError, "the session was closed while it was reading");
 	else if (rc > 0 && rc != ECANCELED)
@@ -195,6 +198,9 @@ void dpx_py_read_clean(struct read_iterator *self, unsigned wait_ms)
 		dpx_item_free(item);
 	}
 	self->spare = NULL;
+	dpx_reader_stats(self->reader, &self->stats);
+	dpx_reader_close(self->reader);
+	self->reader = NULL;
 	Py_CLEAR(self->requests);
 	Py_CLEAR(self->failure);
 	PyErr_Restore(type, value, trace);

@@ -8,14 +8,14 @@
 
 /* How long closing, and dropping, wait for threads; what hangs longer is left to its thread. */
 #define DPX_CLOSE_WAIT_MS 1000
-#define DPX_DROP_WAIT_MS 100
+#define DPX_DROP_WAIT_MS DPX_WAIT_SLICE_MS
 
 /* Requests pulled from the iterable in one go, at most. */
 #define DPX_PULL_MOST 32
 
 struct read_iterator {
 	PyObject_HEAD
-	struct dpx_reader *reader; /* owned, as long as the iterator */
+	struct dpx_reader *reader; /* owned; NULL once it was cleaned up */
 	struct dpx_gate gate;      /* whoever is inside owns all that follows */
 	unsigned generation;       /* of the process that made it; another one touches nothing */
 	struct dpx_py_maker maker;
@@ -23,11 +23,13 @@ struct read_iterator {
 	PyObject *failure;   /* owned: what it raised, to be raised after the results before it */
 	unsigned max_in_flight, chunk;
 	int consumer_memory;
-	int started, closed, cleaned;
+	int gated;           /* the gate was made */
+	int closed, cleaned;
 	unsigned ahead;      /* pulled and not yet given to the caller */
 	struct dpx_taken taken;
 	size_t given;        /* of taken.done */
 	struct dpx_item *spare; /* owned, chained: blank items */
+	struct dpx_read_stats stats; /* of the reader that was closed */
 };
 
 /* GIL: held; released in waits. Inside the gate. A result, or NULL with an exception or at the end. */

@@ -2,7 +2,6 @@
 #include "py_read.h"
 
 #include <errno.h>
-#include <math.h>
 
 #include "../core/process.h"
 
@@ -60,7 +59,8 @@ static PyObject *iterator_close(PyObject *op, PyObject *unused)
 	if (self->generation != dpx_process_generation() || self->closed)
 		Py_RETURN_NONE;
 	self->closed = 1;
-	dpx_reader_cancel(self->reader);
+	if (self->reader)
+		dpx_reader_cancel(self->reader);
 	if (enter(self, DPX_CLOSE_WAIT_MS) == 0) {
 		leave(self);
 		if (PyErr_Occurred())
@@ -77,11 +77,12 @@ static PyObject *iterator_close(PyObject *op, PyObject *unused)
 static PyObject *iterator_stats(PyObject *op, PyObject *unused)
 {
 	struct read_iterator *self = (struct read_iterator *)op;
-	struct dpx_read_stats stats;
+	struct dpx_read_stats stats = self->stats;
 	(void)unused;
 	if (self->generation != dpx_process_generation())
 		return PyDict_New();
-	dpx_reader_stats(self->reader, &stats);
+	if (self->reader)
+		dpx_reader_stats(self->reader, &stats);
 	return Py_BuildValue("{sdsdsdsdsdsdsd}", "items", (double)stats.items, "bytes", (double)stats.bytes, "errors",
 			     (double)stats.errors, "wait_s", (double)stats.wait_ns / 1e9, "depth", (double)stats.depth,
 			     "threads", (double)stats.threads, "in_flight", (double)stats.in_flight);
@@ -116,9 +117,9 @@ static void iterator_dealloc(PyObject *op)
 	if (self->reader && self->generation == dpx_process_generation()) {
 		dpx_reader_cancel(self->reader);
 		dpx_py_read_clean(self, DPX_DROP_WAIT_MS);
-		dpx_reader_release(self->reader);
-		dpx_gate_destroy(&self->gate);
 	}
+	if (self->gated && self->generation == dpx_process_generation())
+		dpx_gate_destroy(&self->gate);
 	iterator_clear(op);
 	freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
 	release(op);
@@ -149,26 +150,6 @@ PyType_Spec dpx_read_iterator_spec = {
 	.slots = iterator_slots,
 };
 
-int dpx_py_check_options(long long max_in_flight, double timeout_s)
-{
-	if (max_in_flight < 1 || max_in_flight > DPX_IN_FLIGHT_MOST)
-		PyErr_Format(PyExc_ValueError, "max_in_flight must lie between 1 and %d, not %lld", DPX_IN_FLIGHT_MOST,
-			     max_in_flight);
-	else if (!(timeout_s >= 0))
-		PyErr_SetString(PyExc_ValueError, "timeout_s must be 0 (no bound) or more");
-	else
-		return 0;
-	return -1;
-}
-
-int64_t dpx_py_timeout_ns(double timeout_s)
-{
-	if (timeout_s == 0 || timeout_s > 1e9)
-		return 0; /* no bound */
-	int64_t ns = (int64_t)ceil(timeout_s * 1e9);
-	return ns > 0 ? ns : 1;
-}
-
 /* GIL: held. An iterator over checked options, or NULL. */
 static PyObject *make_iterator(struct session_object *session, const struct dpx_read_options *options, PyObject *requests,
 			       PyObject *result, PyObject *error, int views)
@@ -188,15 +169,18 @@ static PyObject *make_iterator(struct session_object *session, const struct dpx_
 	self->consumer_memory = options->consumer_memory;
 	self->maker.buffer_type = views ? state->buffer_type : NULL;
 	self->requests = PyObject_GetIter(requests);
-	if (!self->requests || dpx_py_maker_init(&self->maker, result, error)) {
+	dpx_py_maker_init(&self->maker, result, error);
+	if (!self->requests) {
 		Py_CLEAR(self);
 	} else if (dpx_gate_init(&self->gate)) {
 		PyErr_NoMemory();
 		Py_CLEAR(self);
-	} else if (dpx_reader_open(opened, options, &self->reader)) {
-		dpx_gate_destroy(&self->gate);
-		PyErr_NoMemory();
-		Py_CLEAR(self);
+	} else {
+		self->gated = 1;
+		if (dpx_reader_open(opened, options, &self->reader)) {
+			PyErr_NoMemory();
+			Py_CLEAR(self);
+		}
 	}
 out:
 	dpx_session_release(opened);
@@ -214,7 +198,7 @@ PyObject *dpx_py_session_read_many(struct session_object *self, PyObject *args, 
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOLLpipdp:read_many", names, &requests, &result, &error,
 					 &in_flight, &bytes, &ordered, &depth, &views, &timeout_s, &verify))
 		return NULL;
-	if (dpx_py_check_options(in_flight, timeout_s))
+	if (dpx_py_check_options(result, error, in_flight, timeout_s))
 		return NULL;
 	if (bytes < 1 || depth < 0) {
 		PyErr_SetString(PyExc_ValueError, "max_buffer_bytes must be at least 1 and depth at least 0 (adapt)");

@@ -107,7 +107,7 @@ static int ask(struct dpx_reader *reader, struct dpx_item *item, uint64_t bytes,
 {
 	if (item->abandoned || atomic_load_explicit(&reader->cancelled, memory_order_relaxed))
 		return ECANCELED;
-	int granted = may_hold(reader, item, bytes, 0);
+	int granted = item->held >= bytes || may_hold(reader, item, bytes, 0);
 	if (granted)
 		hold(reader, item, bytes);
 	if (granted && !direct)

@@ -127,7 +127,7 @@ static void run_task(void *arg)
 		if (item->abandoned) { /* this task was struck off when the item was given up on */
 			pthread_mutex_unlock(&reader->lock);
 			dpx_item_dispose(reader, item);
-			dpx_reader_release(reader);
+			dpx_reader_drop(reader);
 			return;
 		}
 		finish_locked(reader, item, now);
@@ -135,5 +135,5 @@ static void run_task(void *arg)
 	if (--reader->tasks == 0)
 		pthread_cond_broadcast(&reader->idle);
 	pthread_mutex_unlock(&reader->lock);
-	dpx_reader_release(reader);
+	dpx_reader_drop(reader);
 }

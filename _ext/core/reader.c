@@ -117,23 +117,35 @@ free_reader:
 	return rc;
 }
 
-void dpx_reader_release(struct dpx_reader *reader)
+void dpx_reader_drop(struct dpx_reader *reader)
 {
-	if (!reader || atomic_fetch_sub(&reader->refs, 1) != 1)
+	if (atomic_fetch_sub(&reader->refs, 1) != 1)
 		return;
 	struct dpx_session *session = reader->session;
-	if (!reader->options.depth) {
-		pthread_mutex_lock(&session->lock);
-		session->adapt[reader->options.batch] = reader->adapt;
-		pthread_mutex_unlock(&session->lock);
-	}
-	dpx_buffers_keep(session->buffers, -kept_bytes(reader));
-	atomic_fetch_sub(&session->counters.readers_live, 1);
 	pthread_cond_destroy(&reader->idle);
 	pthread_cond_destroy(&reader->news);
 	pthread_mutex_destroy(&reader->lock);
 	free(reader);
 	dpx_session_release(session);
+}
+
+void dpx_reader_close(struct dpx_reader *reader)
+{
+	if (!reader)
+		return;
+	struct dpx_session *session = reader->session;
+	pthread_mutex_lock(&reader->lock);
+	struct dpx_adapt adapt = reader->adapt;
+	dpx_adapt_pause(&adapt, dpx_now_ns());
+	pthread_mutex_unlock(&reader->lock);
+	if (!reader->options.depth) {
+		pthread_mutex_lock(&session->lock);
+		session->adapt[reader->options.batch] = adapt;
+		pthread_mutex_unlock(&session->lock);
+	}
+	dpx_buffers_keep(session->buffers, -kept_bytes(reader));
+	atomic_fetch_sub(&session->counters.readers_live, 1);
+	dpx_reader_drop(reader);
 }
 
 void dpx_reader_stats(struct dpx_reader *reader, struct dpx_read_stats *out)

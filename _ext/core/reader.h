@@ -142,7 +142,8 @@ int dpx_reader_drain(struct dpx_reader *reader, unsigned wait_ms);
  * to free with their tags and owners. Those whose thread is still out are left to it. */
 struct dpx_item *dpx_reader_reap(struct dpx_reader *reader);
 
-/* Give up the caller's reference. Accepts NULL. */
-void dpx_reader_release(struct dpx_reader *reader);
+/* The consumer's farewell, after the reaping or when nothing is outstanding. Threads that hang keep what they need.
+ * Accepts NULL. */
+void dpx_reader_close(struct dpx_reader *reader);
 
 #endif

@@ -82,7 +82,8 @@ void dpx_reader_unbusy_locked(struct dpx_reader *reader, struct dpx_item *item, 
 /* Free an abandoned item with all it has. */
 void dpx_item_dispose(struct dpx_reader *reader, struct dpx_item *item);
 
-/* reader.c. */
+/* reader.c. drop gives up one reference. */
+void dpx_reader_drop(struct dpx_reader *reader);
 void dpx_item_enqueue(struct dpx_item_queue *queue, struct dpx_item *item);
 struct dpx_item *dpx_item_dequeue(struct dpx_item_queue *queue);
 

@@ -135,7 +135,7 @@ static void end(struct consumer *me, unsigned wait_ms)
 		free_owner(item->tag);
 		dpx_item_free(item);
 	}
-	dpx_reader_release(me->reader);
+	dpx_reader_close(me->reader);
 	dpx_session_release(me->session);
 }
 
