@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -175,6 +176,48 @@ class TestLoadFilesUnordered(LoadingOverMemory):
     def load(self, resolve: Callable[[str], Backend], **options: Any) -> Stage[Any]:
         options = {"max_in_flight": 4, **options, "ordered": False}
         return LoadFiles(ShuffleFiles(self.listed()), resolve=resolve, **options)
+
+    def check_items(self, items: list[Any], expected: list[Any]) -> None:
+        assert sorted(items) == sorted(expected)
+
+
+class LocalFiles(OverMemory):
+    """The same files in a directory, read by the native engine."""
+
+    @pytest.fixture(autouse=True)
+    def files(self, tmp_path: Path) -> None:
+        self.folder = tmp_path
+        for i in range(COUNT):
+            (tmp_path / f"file{i:02}").write_bytes(f"content {i}".encode())
+
+    @property
+    def urls(self) -> list[str]:
+        return [f"file://{self.folder}/file{i:02}" for i in range(COUNT)]
+
+    def listed(self, suffix: str = "", **options: Any) -> ListFiles:
+        return ListFiles(str(self.folder), **options)
+
+
+class TestLoadFilesLocal(LocalFiles, LoadingOverMemory):
+    def load(self, resolve: Callable[[str], Backend], **options: Any) -> Stage[Any]:
+        return LoadFiles(ShuffleFiles(self.listed()), resolve=resolve, **{"max_in_flight": 4, **options})
+
+
+class TestLoadFilesByEngine(LocalFiles):
+    """Without a probe between: the engine's own readers are closed, dropped, and shared by threads."""
+
+    stage_type = LoadFiles
+
+    def make(self) -> Stage[Any]:
+        return LoadFiles(ShuffleFiles(self.listed()), max_in_flight=4, ordered=self.ordered)
+
+    def expected(self, epoch: int) -> list[Any]:
+        return [(url, f"content {int(url[-2:])}".encode()) for url in self.shuffled(epoch)]
+
+
+class TestLoadFilesByEngineUnordered(TestLoadFilesByEngine):
+    ordered = False
+    state_growth = 200
 
     def check_items(self, items: list[Any], expected: list[Any]) -> None:
         assert sorted(items) == sorted(expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from datapipes.backends.base import Backend
 from datapipes.backends.memory import MemoryBackend
+from datapipes.backends.reads import SerialReads
 from datapipes.backends.registry import backend_for
 from datapipes.backends.wrappers import Fault, FaultBackend, LatencyBackend
 from datapipes.errors import (
@@ -23,7 +25,7 @@ from datapipes.errors import (
     UrlError,
 )
 from datapipes.index import FileIndex
-from datapipes.records import FileEntry
+from datapipes.records import FileEntry, ReadResult
 from datapipes.stages import SKIP, IndexRows, ListFiles, LoadFiles, ShuffleFiles
 
 
@@ -249,6 +251,39 @@ def test_node_is_asked_for_few_names_again(store: Any) -> None:
     assert len(pulled) <= 64 + 8 + 1
 
 
+@pytest.mark.parametrize("stateful", [True, False])
+def test_names_that_are_done_are_forgotten(stateful: bool) -> None:
+    class Names:
+        def __iter__(self) -> Any:
+            self.at = 0
+            return self
+
+        def __next__(self) -> str:
+            self.at += 1
+            if self.at > 20_000:
+                raise StopIteration
+            return f"memory://no-such-store/{self.at:0200}"
+
+    class Node(Names):
+        def reset(self, state: Any = None) -> None:
+            self.at = 0 if state is None else state["at"]
+
+        def get_state(self) -> dict[str, int]:
+            return {"at": self.at}
+
+    class Zeros(MemoryBackend):
+        def read_many(self, requests: Any, **options: Any) -> Any:
+            return SerialReads(requests, lambda at, request: ReadResult(at, request, b"", None))
+
+    stage = LoadFiles(Node() if stateful else Names(), resolve=lambda url: Zeros("zeros"))
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in stage) == 20_000
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000  # all names are 5 MB
+    finally:
+        tracemalloc.stop()
+
+
 # -- unordered -------------------------------------------------------------------------------------------
 
 
@@ -424,6 +459,11 @@ def test_a_store_whose_name_begins_another_is_another(store: Any) -> None:
     store.backend.write(f"{store.root}/d/a", b"shorter")
     urls = [f"{store.root}/d/a", f"{store.root}2/d/a", f"{store.root}/d/a"]
     assert [data for _, data in LoadFiles(urls)] == [b"shorter", b"longer", b"shorter"]
+    # A container's bare name is no file, and no beginning of its files' names either.
+    assert [data for _, data in LoadFiles([store.root, *urls[1:]], on_error="skip")] == [
+        b"longer",
+        b"shorter",
+    ]
     longer.delete()
 
 

@@ -223,6 +223,32 @@ def test_threads_that_draw_together_get_every_name_once(tmp_path: Any, loading: 
     assert stage.get_state()["position"] == len(urls)
 
 
+@pytest.mark.usefixtures("nervous")
+def test_state_over_names_is_of_one_moment() -> None:
+    """Its position and what it says of its source belong together, whoever asks and when."""
+    urls = [f"memory://x/{i:05}" for i in range(5_000)]
+    stage = LoadFiles(urls, on_error=lambda url, error: url, max_in_flight=2)
+    stage.reset()
+    states: list[State] = []
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.is_set():
+            states.append(stage.get_state())
+
+    threads = [threading.Thread(target=watch) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(4_999):
+        next(stage)
+    stop.set()
+    for thread in threads:
+        thread.join(BOUND_S)
+    for state in states:
+        source = state["source"]
+        assert state["position"] == source["snapshot_position"] + source["names_since"]
+
+
 @pytest.mark.parametrize("through", ["index", "list"])
 def test_storm_of_calls_leaves_the_stage_whole(store: Any, through: str) -> None:
     """Threads draw, ask, reset and close at random; afterwards every state resumes and nothing is stuck."""
