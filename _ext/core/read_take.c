@@ -12,18 +12,24 @@
 #define LOOK_MOST_NS (50 * INT64_C(1000000))
 #define LOOK_LEAST_NS INT64_C(1000000)
 
+/* With so many items before them, threads do not notice when the consumer comes a little late. */
+static unsigned enough_to_do(const struct dpx_reader *reader)
+{
+	unsigned most = reader->options.batch ? reader->outstanding : reader->options.max_in_flight;
+	return most / 2;
+}
+
 void dpx_reader_wake_locked(struct dpx_reader *reader)
 {
 	if (!reader->waiting)
 		return;
-	int wake = reader->wanting.count || reader->failure;
-	if (reader->options.batch)
-		wake = wake || reader->ready_count == reader->outstanding;
-	else if (reader->ready_count)
-		/* Threads that have enough to do yet are no reason to hurry. */
-		wake = wake || reader->any_news ||
-		       reader->pending_count + reader->ready.count <= reader->options.max_in_flight / 2;
-	if (!wake)
+	unsigned to_do = reader->pending_count + reader->ready.count;
+	unsigned news = reader->wanting.count + (reader->options.batch ? 0 : reader->ready_count);
+	/* Threads that have enough to do yet are no reason to hurry. */
+	int wake = news && (reader->any_news || to_do <= enough_to_do(reader));
+	if (reader->options.batch && reader->ready_count == reader->outstanding)
+		wake = 1;
+	if (!wake && !reader->failure)
 		return;
 	reader->waiting = 0;
 	pthread_cond_signal(&reader->news);
@@ -119,7 +125,7 @@ static void wait_locked(struct dpx_reader *reader, int64_t now, int64_t until, i
 	if (reader->options.timeout_ns && until > now + look_every(reader))
 		until = now + look_every(reader);
 	reader->any_news = *napped;
-	if (!*napped && !reader->options.batch && until > now + NAP_NS)
+	if (!*napped && until > now + NAP_NS)
 		until = now + NAP_NS;
 	*napped = 1;
 	reader->waiting = 1;

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "allocator.h"
 #include "buffers.h"
 #include "io_delay.h"
 #include "path.h"
@@ -64,6 +65,7 @@ int dpx_session_open(const struct dpx_session_spec *spec, struct dpx_session **o
 		free(session);
 		return rc;
 	}
+	dpx_allocator_settle();
 	session->pid = getpid();
 	session->generation = dpx_process_generation();
 	atomic_init(&session->refs, 1);
