@@ -170,6 +170,7 @@ def _spoil(value: Any) -> None:
 
 
 def through_json(state: State) -> State:
+    """``state`` as it comes back from a file of JSON."""
     copied: State = json.loads(json.dumps(state))
     return copied
 
