@@ -83,18 +83,24 @@ class Stores:
         backend = self._known.get(beginning)
         if backend is None:
             backend = self._resolve(url)
-            if beginning != url:
+            if not beginning.endswith(_ALONE):
                 self._known[beginning] = backend
         return beginning, backend
 
 
+_ALONE = "\0"
+"""No URL holds it: none begins with a beginning that ends so, not even the one it was made of."""
+
+
 def _beginning(url: str) -> str:
-    """What all URLs of the same container begin with; ``url`` itself where that cannot be told."""
-    if url.startswith("/"):
-        return "/"  # a plain absolute path
+    """What URLs of the same container begin with, and no others."""
+    if "://" not in url:
+        # A plain path: whatever begins with the same name and a slash is one too, for no scheme does.
+        first, slash, _ = url.partition("/")
+        return first + slash if slash and ":" not in first else url + _ALONE
     scheme, container, _, _ = parse_url(url)
     beginning = url[: len(scheme) + 3 + len(container) + 1]
-    return beginning if "://" in beginning and beginning.endswith("/") else url
+    return beginning if beginning.endswith("/") else url + _ALONE
 
 
 class IndexFeed:
@@ -123,6 +129,7 @@ class IndexFeed:
         return Segment(backend, itertools.chain.from_iterable(self._cuts(beginning)))
 
     def _cuts(self, beginning: str) -> Iterator[Iterator[ReadRequest]]:
+        yield self._cut(1)
         while self._fill():
             urls = self._urls
             if all(map(str.startswith, urls, itertools.repeat(beginning))):

@@ -34,6 +34,9 @@ __all__ = ["NameFeed", "SourceAccess"]
 STRIDE = 64
 """Names between two snapshots of a source's state: as many are pulled again, at most, on resume."""
 
+TRAIL = 1024
+"""Names kept, beyond those read ahead, before they are digested, at once: a tenth of the price."""
+
 SOURCE_WAIT_S = 30.0
 """How long a ``reset`` waits for a source of others' making that is still in its ``next``."""
 
@@ -174,11 +177,11 @@ class NameFeed:
         held, self._held = self._held, None
         while held is not None:
             url, size = held
-            if not url.startswith(beginning):
-                self._held = held
-                return
             yield new_request((url, 0, WHOLE, size))
             held = self._next()
+            if held is not None and not held[0].startswith(beginning):
+                self._held = held
+                return
 
     def _next(self) -> tuple[str, int] | None:
         """The next name to read; None at the end, and where the window is used up."""
@@ -206,7 +209,7 @@ class NameFeed:
             named = (item, UNKNOWN_SIZE) if type(item) is str else _url_and_size(item, position)
             self._trail.append(named[0])
             self._pulled = position + 1
-            if len(self._trail) > BLOCK:
+            if len(self._trail) > TRAIL:
                 self._fold(self._cursor.position)
             if position not in self._done:
                 return named

@@ -161,9 +161,6 @@ class Reading:
         self._swap(_Refused([]))
         self._feed.close()
 
-    def __del__(self) -> None:
-        self.close()
-
 
 class _Refused:
     """A reader of results that are known already: names that no store takes."""

@@ -439,6 +439,23 @@ def test_state_among_several_stores_resumes(store: Any, probe: Any, indexed: boo
     other.delete()
 
 
+def test_plain_paths_of_one_directory_are_read_together(
+    tmp_path: Any, probe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "d").mkdir()
+    for name in ("d/a", "d/b", "c", "file:x"):
+        (tmp_path / name).write_bytes(name.encode())
+    for folder in ("d/", "./d/", f"{tmp_path}/d/", f"file://{tmp_path}/d/"):
+        stage = LoadFiles([f"{folder}a", f"{folder}b"] * 4, max_in_flight=8, resolve=probe.resolve)
+        probe.reads.clear()
+        next(stage)
+        assert len(probe.reads) == 8  # as many as may be in flight: none of them stands alone
+        stage.close()
+    names = ["c", "d/a", "file:x", f"{tmp_path}/c", "c", "c"]
+    assert [data for _, data in LoadFiles(names)] == [b"c", b"d/a", b"file:x", b"c", b"c", b"c"]
+
+
 @pytest.mark.parametrize("bad", ["gopher://x/y", "memory://", "daos://pool"])
 def test_name_no_store_takes_is_an_error_of_that_item(store: Any, source: Any, bad: str) -> None:
     urls = store.fill(4)

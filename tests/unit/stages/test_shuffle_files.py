@@ -12,8 +12,10 @@ from datapipes.index import FileIndex
 from datapipes.jobs import Job
 from datapipes.records import FileEntry
 from datapipes.stages import ListFiles, ShuffleFiles
+from datapipes.stages.indexed import BLOCK
 
-NAMES = [f"memory://x/{i:04}" for i in range(2500)]  # more than two blocks
+COUNT = 2 * BLOCK + BLOCK // 2
+NAMES = [f"memory://x/{i:06}" for i in range(COUNT)]
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +39,9 @@ def test_every_epoch_is_another_whole_permutation(index: FileIndex) -> None:
 
 def test_names_from_everywhere_come_early(index: FileIndex) -> None:
     # Torch's shuffle with its buffer draws the first items from the first names only.
-    first = next(iter(epochs(ShuffleFiles(index), 1)))[:250]
-    tenths = [sum(int(url[-4:]) // 250 == tenth for url in first) for tenth in range(10)]
-    assert min(tenths) > 5
+    first = next(iter(epochs(ShuffleFiles(index), 1)))[: COUNT // 10]
+    tenths = [sum(int(url[-6:]) * 10 // COUNT == tenth for url in first) for tenth in range(10)]
+    assert min(tenths) > COUNT // 200
 
 
 def test_order_follows_from_names_seed_and_epoch_alone(index: FileIndex) -> None:
@@ -53,7 +55,7 @@ def test_order_follows_from_names_seed_and_epoch_alone(index: FileIndex) -> None
     assert epochs(ShuffleFiles(index, seed=8), 1)[0] != first[0]
 
 
-@pytest.mark.parametrize("position", [0, 1, 1023, 1024, 1025, 2047, 2048, 2049, 2499, 2500])
+@pytest.mark.parametrize("position", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, COUNT - 1, COUNT])
 def test_resume_at_block_borders(index: FileIndex, position: int) -> None:
     stage = ShuffleFiles(index)
     stage.reset()
@@ -119,6 +121,6 @@ def test_item_that_is_no_name_is_named() -> None:
 
 def test_length_is_that_of_the_source(index: FileIndex) -> None:
     stage = ShuffleFiles(index)
-    assert len(stage) == 2500
+    assert len(stage) == COUNT
     assert stage.index() is index
-    assert sorted(stage.ids(0, 2500)) == list(range(2500))
+    assert sorted(stage.ids(0, COUNT)) == list(range(COUNT))

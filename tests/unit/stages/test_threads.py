@@ -9,10 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from datapipes.backends.base import Backend
 from datapipes.index import FileIndex
 from datapipes.stages import IndexRows, LoadFiles, ShuffleFiles, Stage
 from datapipes.stages.state import State
@@ -158,6 +159,45 @@ def test_reset_waits_for_a_node_and_takes_nothing_of_its_old_item(store: Any) ->
     stage.reset(state)
     assert stale() == "stopped"
     assert first + list(stage) == store.items(urls)
+
+
+def test_error_of_a_closed_source_is_an_end(store: Any) -> None:
+    """What the closing made of a wait is no error of the new iteration, nor of the old one."""
+    urls, gate = store.fill(3), Gate()
+
+    class Breaking(Node):
+        def __next__(self) -> str:
+            held = gate.armed
+            name = super().__next__()
+            if held:
+                raise ConnectionResetError
+            return name
+
+    stage = LoadFiles(Breaking(urls, gate), max_in_flight=1)
+    gate.shut()
+    stale = held_next(stage, gate)
+    stage.close()
+    gate.open.set()
+    assert stale() == "stopped"
+    stage.reset()
+    assert list(stage) == store.items(urls)
+
+
+def test_close_while_a_store_is_looked_up_leaves_no_reader(store: Any, probe: Any) -> None:
+    urls, gate = store.fill(3), Gate()
+
+    def resolve(url: str) -> Backend:
+        gate.pass_through()
+        return cast("Backend", probe.resolve(url))
+
+    stage = LoadFiles(IndexRows(urls), resolve=resolve)
+    gate.shut()
+    stale = held_next(stage, gate)
+    stage.close()
+    gate.open.set()
+    assert stale() == "stopped"
+    assert probe.open_readers == 0
+    assert not stage.get_state()["finished"]
 
 
 def test_state_while_the_source_waits(store: Any) -> None:
