@@ -17,7 +17,7 @@ from datapipes.backends.base import (
     ReadIterator,
 )
 from datapipes.backends.reads import PassedReads
-from datapipes.backends.slices import cut
+from datapipes.backends.slices import span
 from datapipes.backends.wrapping import ReadsWrapper
 from datapipes.errors import DatapipesError, error_from_errno
 from datapipes.records import FileEntry, ReadRequest, ReadResult
@@ -145,9 +145,8 @@ def _apply(due: dict[int, Fault], result: ReadResult) -> ReadResult:
         return result
     if fault.keep_bytes is None:
         return result._replace(data=None, error=fault.error(result.request.url))
-    request = result.request
-    seen = bytes(request.offset) + bytes(result.data or b"")  # what is known of the file, from its start
     try:
-        return result._replace(data=cut(seen[: fault.keep_bytes], request, verify_size=False))
+        start, end = span(fault.keep_bytes, result.request, verify_size=False)
     except DatapipesError as error:
         return result._replace(data=None, error=error)
+    return result._replace(data=(result.data or b"")[: end - start])

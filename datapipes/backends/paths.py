@@ -13,7 +13,7 @@ def path_in(url: str, *, scheme: str, container: str) -> str:
 
     It has no leading ``/``; a trailing one stays, because it asks for a directory. ``""`` is the container
     itself. Raises UrlError for a URL of another store or container, for one that leads out of its container,
-    and for what no file store takes: options, and characters that have no bytes.
+    and for one with options, which no file store takes.
     """
     parsed = parse_url(url)
     if (parsed.scheme, parsed.container) != (scheme, container):
@@ -29,15 +29,11 @@ def path_in(url: str, *, scheme: str, container: str) -> str:
             url=url,
             operation="parse",
         )
-    try:
-        path_bytes(url)
-    except UnicodeEncodeError as error:
-        raise UrlError(f"{url!r} has no form in bytes: {error.reason}", url=url, operation="parse") from None
     return normalize_path(parsed.path, url).lstrip("/")
 
 
 def path_bytes(path: str) -> bytes:
-    """The bytes of a path, by which listings are ordered. Raises UnicodeEncodeError where it has none."""
+    """The bytes of a path, by which listings are ordered."""
     return path.encode("utf-8", "surrogateescape")
 
 

@@ -7,7 +7,7 @@ import errno
 from datapipes.errors import OptionError, SizeMismatchError
 from datapipes.records import UNKNOWN_SIZE, WHOLE, ReadRequest
 
-__all__ = ["MOST_BYTES", "cut", "impossible"]
+__all__ = ["MOST_BYTES", "cut", "impossible", "span"]
 
 MOST_BYTES = 1 << 62
 """Beyond this no offset, length or size can be meant."""
@@ -28,7 +28,13 @@ def impossible(request: ReadRequest) -> OptionError | None:
 
 
 def cut(data: bytes, request: ReadRequest, *, verify_size: bool) -> bytes:
-    """The bytes that ``request`` asks for of a file that holds ``data``.
+    """The bytes that ``request`` asks for of a file that holds ``data``; see :func:`span`."""
+    start, end = span(len(data), request, verify_size=verify_size)
+    return data if end - start == len(data) else data[start:end]
+
+
+def span(held: int, request: ReadRequest, *, verify_size: bool) -> tuple[int, int]:
+    """Where the bytes that ``request`` asks for begin and end in a file of ``held`` bytes.
 
     Raises OptionError for an impossible request, and SizeMismatchError where the file ends before the request
     does (to the end: before ``size``) or, with ``verify_size``, where it is not ``size`` bytes long. Without
@@ -38,13 +44,13 @@ def cut(data: bytes, request: ReadRequest, *, verify_size: bool) -> bytes:
     if error is not None:
         raise error
     _, offset, length, size = request
-    to_the_end = len(data) if size < 0 else size
+    to_the_end = held if size < 0 else size
     end = offset + length if length >= 0 else to_the_end
-    if len(data) < max(offset, end):
-        raise _mismatch(request, f"it ends at byte {len(data)} and should reach byte {max(offset, end)}")
-    if verify_size and 0 <= size != len(data):
-        raise _mismatch(request, f"it holds {len(data)} bytes and was said to hold {size}")
-    return data if end - offset == len(data) else data[offset:end]
+    if held < max(offset, end):
+        raise _mismatch(request, f"it ends at byte {held} and should reach byte {max(offset, end)}")
+    if verify_size and 0 <= size != held:
+        raise _mismatch(request, f"it holds {held} bytes and was said to hold {size}")
+    return offset, max(offset, end)
 
 
 def _mismatch(request: ReadRequest, reason: str) -> SizeMismatchError:

@@ -111,7 +111,16 @@ class FaultsContract(BackendHooks):
 
     @pytest.mark.parametrize(
         "numbers",
-        [(-1, WHOLE), (0, -2), (-5, 5), (1 << 70, 1), (0, 1 << 70), (0, 5, -2), (0, 5, 1 << 70)],
+        [
+            (-1, WHOLE),
+            (0, -2),
+            (-5, 5),
+            (1 << 70, 1),
+            (0, 1 << 70),
+            (0, 5, -2),
+            (0, WHOLE, -2),
+            (0, WHOLE, 1 << 70),
+        ],
         ids=str,
     )
     def test_read_many_impossible_range_is_an_error_in_its_place(self, numbers: tuple[int, ...]) -> None:

@@ -32,6 +32,18 @@ def test_plain_paths_are_read_and_listed_as_file_urls(
         assert list(backend.list(prefix)) == [(f"file://{tmp_path}/50%25%3F%23.txt", 3)]
 
 
+def test_unordered_results_do_not_wait_for_a_large_file_in_front(tmp_path: Path) -> None:
+    with open(tmp_path / "large", "wb") as file:
+        file.truncate(256 << 20)
+    for i in range(30):
+        (tmp_path / f"{i}").write_bytes(b"small")
+    requests = [ReadRequest(f"{tmp_path}/large"), *(ReadRequest(f"{tmp_path}/{i}") for i in range(30))]
+    for ordered in (True, False):
+        reads = LocalBackend().read_many(requests, ordered=ordered, max_buffer_bytes=1 << 30)
+        assert (next(reads).position == 0) is ordered
+        reads.close()
+
+
 def test_negative_delay_raises_option_error() -> None:
     with pytest.raises(OptionError, match="open_delay_us"):
         LocalBackend(open_delay_us=-1)
