@@ -39,8 +39,14 @@ class Session:
         """Yields ``result((position, tag, data or None, exception or None))``, a tuple subclass made without
         calling its ``__new__``. error(tag, operation, errno) makes the exception of a failed item. depth: 0
         adapts the number of threads to the measured throughput, N fixes it. views: data are read-only
-        memoryviews of engine memory that returns to the engine when the last view is dropped. timeout_s 0:
-        no bound."""
+        memoryviews of engine memory that returns to the engine when the last view is dropped. timeout_s:
+        seconds in calls to the store before an item fails with ETIMEDOUT; 0: no bound. A file that ends
+        before the size or length asked for fails with ENODATA; with verify_size, one longer than its size
+        with EFBIG. A size of 0 counts as not known: files whose content is made as they are read tell it.
+
+        Requests are pulled as results are taken, at most max_in_flight ahead. What the iterable raises is
+        raised after the results before it. Two threads may share the iterator. Raises ValueError when the
+        session is closed meanwhile, RuntimeError in a forked child."""
     def read_batch(
         self,
         requests: Sequence[Request],
@@ -53,8 +59,10 @@ class Session:
         timeout_s: float = 0.0,
         verify_size: bool = False,
     ) -> list[Any]:
-        """All of a batch, in request order; the calling thread reads too. With ``out``, item i lands at
-        out[spans[i][0]:spans[i][1]] and its data is a memoryview of that part."""
+        """All of a batch, in request order; threads read, and the caller waits without the GIL. With ``out``,
+        a writable C-contiguous buffer, item i lands at out[spans[i][0]:spans[i][1]] and its data is a
+        memoryview of that part; a span that does not fit its request is a ValueError. Memory that a thread
+        which timed out may still write to stays exported until that thread has come back."""
     def list(
         self,
         path: str,
@@ -80,15 +88,21 @@ class Session:
     def mkdir(self, path: str) -> None:
         """With parents; one that exists is fine."""
     def stats(self) -> Mapping[str, int]:
-        """threads, files_open, buffers_live, bytes_live, reads, read_bytes, lists."""
-    def close(self) -> None: ...
+        """Now: threads, files_open, buffers_live, bytes_live and bytes_kept (of buffers in use, and kept for
+        reuse), readers_live, listings_live, graveyard (items given up on whose thread has not come back). In
+        all: reads, read_bytes, lists."""
+    def close(self) -> None:
+        """Refuse new work, stop what runs; waits a second at most for threads."""
 
 @final
 class ReadIterator(Iterator[Any]):
     def __iter__(self) -> ReadIterator: ...
     def __next__(self) -> Any: ...
-    def close(self) -> None: ...
-    def stats(self) -> dict[str, float]: ...
+    def close(self) -> None:
+        """Cancel what is in flight and free it; from any thread, any number of times. Waits a second at most:
+        what hangs longer is left to its thread."""
+    def stats(self) -> dict[str, float]:
+        """items, bytes, errors (taken), wait_s, depth (threads wanted), threads, in_flight (now)."""
 
 @final
 class ListIterator(Iterator[list[tuple[str, int]]]):

@@ -122,8 +122,9 @@ def test_child_opens_a_session_of_its_own(folder: Path) -> None:
             own = Session("posix", folder)
             assert own.pid == os.getpid()
             for _ in range(3):
-                assert {result.tag: result.data for result in own.read_many(requests, **OPTIONS, **BOUND)} == want
-                assert {result.tag: result.data for result in own.read_batch(requests, **OPTIONS)} == want
+                streamed = own.read_many(requests, **OPTIONS, **BOUND)
+                for results in (streamed, own.read_batch(requests, **OPTIONS)):
+                    assert {result.tag: result.data for result in results} == want
             def grandchild():
                 refused(lambda: own.stat(""), "after fork")
                 assert len(Session("posix", folder).read_batch(requests, **OPTIONS)) == len(names)
