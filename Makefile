@@ -145,7 +145,7 @@ lane-sanitizer: $(VENV)/dist/.sdist | $(VENV)/sanitizer/bin/python
 ifeq ($(call has_python,3,13),1)
 lane-oldest: $(VENV)/dist/.wheel | $(VENV)/oldest/bin/python
 	$(call TORCH,oldest,constraints-oldest.txt)
-	$(call INSTALL,oldest) --constraint constraints-oldest.txt \
+	$(call INSTALL,oldest) --constraint constraints-oldest.txt --reinstall-package torch-datapipes \
 	    "torch-datapipes[nodes,test] @ file://$$(ls $(CURDIR)/$(VENV)/dist/plain/*.whl)"
 	.ci/outside oldest $(INSTALLED_TESTS) -- $(PYTEST)
 else
