@@ -76,7 +76,7 @@ class Reading:
         # items delivered out of turn before the state was taken, and then all that follow.
         last = max(cursor.ahead, default=cursor.position - 1)
         self._gaps = [p for p in range(cursor.position, last) if p not in cursor.ahead]
-        self._after_gaps = last + 1
+        self._shift = last + 1 - len(self._gaps)
         self._consumed_before = cursor.count()
         self._issued = 0  # results of earlier readers of this run
 
@@ -112,8 +112,7 @@ class Reading:
     def absolute(self, position: int) -> int:
         """The position among all names of the result at ``position`` of the present reader."""
         issued = self._issued + position
-        gaps = self._gaps
-        return gaps[issued] if issued < len(gaps) else self._after_gaps + issued - len(gaps)
+        return self._gaps[issued] if issued < len(self._gaps) else issued + self._shift
 
     def replace(self, position: int, url: str, error: DatapipesError) -> Any:
         """What stands in for a failed item: SKIP, or what ``on_error`` returns; or raise."""
