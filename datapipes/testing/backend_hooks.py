@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from datapipes.backends.base import Backend
 from datapipes.backends.latency import LatencyBackend
@@ -27,6 +28,7 @@ __all__ = [
     "in_thread",
     "nothing",
     "open_descriptors",
+    "quick",
     "raises_exactly",
     "requests_of",
     "resident_bytes",
@@ -45,6 +47,15 @@ NO_URLS = [
     "",
 ]
 """What names nothing in any store; see :meth:`BackendHooks.no_url`."""
+
+
+quick = settings(
+    max_examples=20,
+    deadline=None,
+    # Hooks make a new directory at every call, and several stores inherit these tests: both are meant.
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
+)
+"""Settings of the property tests."""
 
 
 def nothing() -> None:

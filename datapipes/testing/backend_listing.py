@@ -6,12 +6,12 @@ import contextlib
 import string
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from datapipes.errors import ContainerMissingError, FileMissingError, UrlError
 from datapipes.records import UNKNOWN_SIZE
-from datapipes.testing.backend_hooks import NO_URLS, BackendHooks, entries_of, raises_exactly
+from datapipes.testing.backend_hooks import NO_URLS, BackendHooks, entries_of, quick, raises_exactly
 from datapipes.urls import parse_url
 
 __all__ = ["ListingContract"]
@@ -41,12 +41,6 @@ _LETTERS = string.ascii_letters + string.digits + "-._ %?#+&=~@:é漢\U0001f600\
 ALWAYS = "!"  # a file that is there in every tree, so that none is empty; no path below begins so
 _NAME = st.text(st.sampled_from(_LETTERS + "\udc80\udcff"), min_size=1, max_size=12)
 _PATH = st.lists(_NAME.filter(lambda name: name not in (".", "..")), min_size=1, max_size=4).map("/".join)
-quick = settings(
-    max_examples=20,
-    deadline=None,
-    # Hooks make a new directory at every call, and several stores inherit these tests: both are meant.
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
-)
 
 
 def _tree(paths: list[str]) -> dict[str, bytes]:

@@ -7,10 +7,19 @@ import itertools
 import threading
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from datapipes.backends.base import Backend
 from datapipes.errors import DatapipesError, FileMissingError, IsDirectoryError, UrlError
-from datapipes.testing.backend_hooks import NO_URLS, BackendHooks, in_thread, raises_exactly
+from datapipes.testing.backend_hooks import (
+    NO_URLS,
+    BackendHooks,
+    entries_of,
+    in_thread,
+    quick,
+    raises_exactly,
+)
 
 __all__ = ["WritingContract"]
 
@@ -21,7 +30,39 @@ def _write_and_raise(backend: Backend, url: str, size: int) -> None:
         raise ZeroDivisionError
 
 
+_NAMES = ["a", "b", "b.c", "d/e", "d/f", "d/g/h", "d-i"]
+_STEPS = st.lists(
+    st.tuples(st.sampled_from(["write", "stream", "remove", "read"]), st.sampled_from(_NAMES), st.binary()),
+    max_size=12,
+)
+
+
 class WritingContract(BackendHooks):
+    @quick
+    @given(steps=_STEPS)
+    def test_any_sequence_of_calls_agrees_with_a_dict(self, steps: list[tuple[str, str, bytes]]) -> None:
+        prefix, backend = self.seed({}), self.make()
+        model: dict[str, bytes] = {}
+        for call, name, data in steps:
+            url = self.url(prefix, name)
+            if call == "write":
+                backend.write(url, data)
+                model[name] = data
+            elif call == "stream":
+                with backend.open_write(url) as file:
+                    file.write(data)
+                model[name] = data
+            elif name not in model:
+                with raises_exactly(FileMissingError):
+                    backend.remove(url) if call == "remove" else backend.read(url)
+            elif call == "remove":
+                backend.remove(url)
+                del model[name]
+            else:
+                assert backend.read(url) == model[name]
+            assert self.peek(url) == model.get(name)
+        assert list(backend.list(prefix)) == entries_of(model, lambda name: self.url(prefix, name))
+
     @pytest.mark.parametrize("name", ["a", "new/deep/a", "50%?#.png", "ä/ö", "n" * 250])
     def test_write_makes_the_file_and_its_directories(self, name: str) -> None:
         prefix, backend = self.seed({"other": b""}), self.make()
@@ -100,6 +141,22 @@ class WritingContract(BackendHooks):
         assert list(backend.list(prefix)) == [(url, sum(map(len, chunks))), *before]
         with pytest.raises(ValueError, match="closed"):
             file.write(b"more")
+
+    def test_open_write_of_several_files_at_once_keeps_them_apart(self) -> None:
+        prefix, backend = self.seed({}), self.make()
+        urls = [self.url(prefix, name) for name in ("d/a", "d/b", "d/a")]
+        files = [backend.open_write(url) for url in urls]
+        for letter in (b"1", b"2"):
+            for number, file in enumerate(files):
+                file.write(letter * (1_500_000 + number))
+        for file in files:
+            file.close()
+        contents = [b"1" * size + b"2" * size for size in range(1_500_000, 1_500_003)]
+        assert [self.peek(url) for url in urls] == [
+            contents[2],
+            contents[1],
+            contents[2],
+        ]  # the last one stays
 
     def test_open_write_replaces_when_closed(self) -> None:
         url, backend = self.url(self.seed({"f": b"old"}), "f"), self.make()

@@ -164,6 +164,18 @@ def test_too_many_open_files_says_what_to_raise(tmp_path: Path) -> None:
     assert "ulimit" in str(result.error)
 
 
+def test_writer_given_up_leaves_nothing_on_the_disk(tmp_path: Path) -> None:
+    backend = LocalBackend()
+    backend.open_write(f"{tmp_path}/a").write(bytes(3 << 20))
+    assert os.listdir(tmp_path) == []
+
+
+def test_files_being_written_are_left_out_of_listings_alone(tmp_path: Path) -> None:
+    for name in (".datapipes-part-1", ".datapipes-part", "x.datapipes-part-1"):
+        (tmp_path / name).write_bytes(b"")
+    assert names(tmp_path) == [".datapipes-part", "x.datapipes-part-1"]
+
+
 def test_killed_writer_leaves_nothing_that_is_listed(tmp_path: Path) -> None:
     pid = os.fork()
     if pid == 0:
