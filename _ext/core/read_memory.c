@@ -114,6 +114,7 @@ static int ask(struct dpx_reader *reader, struct dpx_item *item, uint64_t bytes,
 		return 0;
 	item->asked = bytes;
 	item->direct = direct;
+	reader->open_count++;
 	dpx_reader_unbusy_locked(reader, item, dpx_now_ns());
 	if (granted) {
 		go_on(reader, item);

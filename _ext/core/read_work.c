@@ -11,9 +11,16 @@ static unsigned least(unsigned a, unsigned b)
 	return a < b ? a : b;
 }
 
+/* How many items may be begun now: no more files than max_in_flight are open at once. */
+static unsigned may_begin(const struct dpx_reader *reader)
+{
+	unsigned open = reader->busy + reader->open_count;
+	return least(reader->pending_count, open < reader->options.max_in_flight ? reader->options.max_in_flight - open : 0);
+}
+
 void dpx_reader_spawn_locked(struct dpx_reader *reader)
 {
-	unsigned useful = least(reader->adapt.depth, reader->busy + reader->pending_count + reader->ready.count);
+	unsigned useful = least(reader->adapt.depth, reader->busy + may_begin(reader) + reader->ready.count);
 	if (useful <= reader->tasks || atomic_load_explicit(&reader->cancelled, memory_order_relaxed))
 		return;
 	unsigned count = useful - reader->tasks;
@@ -53,7 +60,9 @@ static struct dpx_item *claim_locked(struct dpx_reader *reader, int64_t now)
 	    reader->tasks > reader->adapt.depth)
 		return NULL;
 	struct dpx_item *item = dpx_item_dequeue(&reader->ready);
-	if (!item && reader->pending) {
+	if (item) {
+		reader->open_count--;
+	} else if (may_begin(reader)) {
 		item = reader->pending;
 		reader->pending = item->next;
 		reader->pending_count--;

@@ -196,7 +196,7 @@ struct dpx_item *dpx_reader_reap(struct dpx_reader *reader)
 		chain = item;
 	}
 	reader->first = reader->last = reader->pending = reader->turn = reader->unfinished = NULL;
-	reader->outstanding = reader->pending_count = reader->parked_count = reader->ready_count = 0;
+	reader->outstanding = reader->pending_count = reader->parked_count = reader->ready_count = reader->open_count = 0;
 	reader->ready = reader->wanting = reader->done = (struct dpx_item_queue){0};
 	pthread_mutex_unlock(&reader->lock);
 	for (struct dpx_item *item = chain; item; item = item->link) {

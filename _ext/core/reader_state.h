@@ -32,6 +32,7 @@ struct dpx_reader {
 	unsigned outstanding;          /* length of that list */
 	unsigned pending_count;
 	unsigned parked_count;
+	unsigned open_count;           /* items that wait with their file open: parked, wanting, ready */
 	unsigned ready_count;          /* items that the consumer could take now */
 	struct dpx_item_queue ready;   /* DPX_ITEM_READY */
 	struct dpx_item_queue wanting; /* DPX_ITEM_WANTING that the consumer does not know of */

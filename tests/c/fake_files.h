@@ -18,6 +18,7 @@ static struct {
 	atomic_long calls, open, mounts;
 	atomic_long fail_at; /* the call with this number fails with EIO; 0: none */
 	atomic_long delay_us;
+	atomic_long most_open;
 	atomic_int in_calls, most_in_calls;
 	atomic_int untold; /* fstat does not tell sizes */
 	atomic_int zero;   /* fstat tells 0 */
@@ -77,7 +78,9 @@ static int fake_open(void *mount, const char *path, void **out)
 	CHECK(file);
 	file->size = strtoull(path, NULL, 10);
 	file->hangs = strstr(path, "hang") != NULL;
-	atomic_fetch_add(&fake.open, 1);
+	long open = atomic_fetch_add(&fake.open, 1) + 1;
+	if (open > atomic_load(&fake.most_open))
+		atomic_store(&fake.most_open, open); /* near enough: it is looked at with one thread, or with care */
 	*out = file;
 	return 0;
 }

@@ -13,6 +13,7 @@ struct consumer {
 	const char *(*name)(size_t i); /* of request i */
 	uint64_t (*told)(size_t i);    /* the size it is said to have; NULL: not known */
 	size_t count;
+	size_t window; /* requests out at once; 0: max_in_flight */
 	size_t pushed, given, errors;
 	int last_error;
 	uint64_t most_held; /* bytes of read-ahead at once, as the session counts them */
@@ -55,7 +56,8 @@ static void push(struct consumer *me)
 {
 	struct dpx_item *items[WINDOW_MOST];
 	size_t count = 0;
-	while (me->pushed + count < me->count && me->pushed + count - me->given < me->options.max_in_flight) {
+	size_t window = me->window ? me->window : me->options.max_in_flight;
+	while (me->pushed + count < me->count && me->pushed + count - me->given < window) {
 		size_t i = me->pushed + count;
 		struct dpx_item *item = items[count++] = dpx_item_new();
 		item->length = DPX_SIZE_UNKNOWN;
@@ -206,6 +208,31 @@ static void test_batch_is_taken_when_all_of_it_is_there(void)
 	consume(&me, me.count);
 	end(&me, 5000);
 	fake_check_empty();
+}
+
+static const char *large_name(size_t i)
+{
+	(void)i;
+	return "70000";
+}
+
+/* Files that wait for memory are open: a batch of thousands must not take all descriptors. */
+static void test_no_more_files_are_open_than_in_flight(void)
+{
+	for (int batch = 0; batch < 2; batch++) {
+		struct consumer me = {.name = large_name, .count = 60};
+		me.options = (struct dpx_read_options){.max_in_flight = 5,
+						       .max_bytes = UINT64_MAX / 2,
+						       .ordered = 1,
+						       .batch = batch,
+						       .consumer_memory = 1,
+						       .depth = 3};
+		me.window = 60;
+		atomic_store(&fake.most_open, 0);
+		run_all(&me);
+		CHECK(me.errors == 0);
+		CHECK(atomic_load(&fake.most_open) <= 5);
+	}
 }
 
 /* As many bytes as there may be, at most, whatever comes in whatever order; one that is larger comes alone. */
@@ -447,6 +474,7 @@ int main(void)
 {
 	RUN(test_every_way_to_read_gives_every_byte);
 	RUN(test_batch_is_taken_when_all_of_it_is_there);
+	RUN(test_no_more_files_are_open_than_in_flight);
 	RUN(test_memory_stays_within_its_bound);
 	RUN(test_sizes_that_mean_nothing_are_read_past);
 	RUN(test_file_of_another_length_is_an_error);

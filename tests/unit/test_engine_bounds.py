@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from datapipes._dfs import build_type
+
 from .engine_tree import MIB, Result, Tree, held_back, live, run_python, until
 
 if TYPE_CHECKING:
@@ -97,6 +99,7 @@ MEMORY = """
 """
 
 
+@pytest.mark.skipif(build_type == "debug", reason="a sanitizer keeps freed memory")
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("total", "size", "known", "views", "ordered"),

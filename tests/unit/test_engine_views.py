@@ -50,6 +50,12 @@ def tensor_of(n: int) -> Any:
     return torch.zeros(n, dtype=torch.int8).view(torch.uint8).numpy()
 
 
+def tensor(n: int) -> Any:
+    """A tensor of another type, as README shows it: tensors export no buffer themselves."""
+    torch = pytest.importorskip("torch")
+    return torch.zeros(n, dtype=torch.int8).view(torch.uint8).numpy()
+
+
 @pytest.mark.parametrize(
     "make",
     [
