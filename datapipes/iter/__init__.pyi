@@ -29,6 +29,7 @@ from torch.utils.data.datapipes.iter import (
 from torch.utils.data.datapipes.utils.common import StreamWrapper
 
 from datapipes.errors import DatapipesError
+from datapipes.index import FileIndex
 from datapipes.records import FileEntry
 from datapipes.stages.base import SKIP
 
@@ -218,10 +219,11 @@ class _StagePipe(IterDataPipe[_T_co]):
     def stats(self) -> dict[str, float]: ...
     def __len__(self) -> int: ...
 
-class _Lister(_StagePipe[_T_co]):
+# Each constructor stands in its own class: mypy binds `self: X[str]` in X alone, not in what derives from it.
+class DaosFileLister(_StagePipe[_T_co]):
     @overload
     def __init__(
-        self: _Lister[str],
+        self: DaosFileLister[str],
         source_datapipe: _Source,
         *,
         recursive: bool = True,
@@ -232,7 +234,7 @@ class _Lister(_StagePipe[_T_co]):
     ) -> None: ...
     @overload
     def __init__(
-        self: _Lister[FileEntry],
+        self: DaosFileLister[FileEntry],
         source_datapipe: _Source,
         *,
         recursive: bool = True,
@@ -242,10 +244,34 @@ class _Lister(_StagePipe[_T_co]):
         length: int | None = None,
     ) -> None: ...
 
-class _Loader(_StagePipe[_T_co]):
+class LocalFileLister(_StagePipe[_T_co]):
     @overload
     def __init__(
-        self: _Loader[tuple[str, StreamWrapper]],
+        self: LocalFileLister[str],
+        source_datapipe: _Source,
+        *,
+        recursive: bool = True,
+        masks: str | Sequence[str] | None = None,
+        relist: Literal["job", "epoch"] = "job",
+        entries: Literal[False] = False,
+        length: int | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: LocalFileLister[FileEntry],
+        source_datapipe: _Source,
+        *,
+        recursive: bool = True,
+        masks: str | Sequence[str] | None = None,
+        relist: Literal["job", "epoch"] = "job",
+        entries: Literal[True],
+        length: int | None = None,
+    ) -> None: ...
+
+class DaosFileLoader(_StagePipe[_T_co]):
+    @overload
+    def __init__(
+        self: DaosFileLoader[tuple[str, StreamWrapper]],
         source_datapipe: _Source,
         *,
         max_in_flight: int = 64,
@@ -259,7 +285,7 @@ class _Loader(_StagePipe[_T_co]):
     ) -> None: ...
     @overload
     def __init__(
-        self: _Loader[tuple[str, bytes]],
+        self: DaosFileLoader[tuple[str, bytes]],
         source_datapipe: _Source,
         *,
         max_in_flight: int = 64,
@@ -272,18 +298,56 @@ class _Loader(_StagePipe[_T_co]):
         length: int | None = None,
     ) -> None: ...
 
-class DaosFileLister(_Lister[_T_co]): ...
-class LocalFileLister(_Lister[_T_co]): ...
-class DaosFileLoader(_Loader[_T_co]): ...
-class LocalFileLoader(_Loader[_T_co]): ...
+class LocalFileLoader(_StagePipe[_T_co]):
+    @overload
+    def __init__(
+        self: LocalFileLoader[tuple[str, StreamWrapper]],
+        source_datapipe: _Source,
+        *,
+        max_in_flight: int = 64,
+        max_buffer_bytes: int = 67108864,
+        ordered: bool = True,
+        on_error: _OnError = "raise",
+        output: Literal["stream"] = "stream",
+        timeout_s: float | None = 60.0,
+        verify: Literal["size"] | None = None,
+        length: int | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: LocalFileLoader[tuple[str, bytes]],
+        source_datapipe: _Source,
+        *,
+        max_in_flight: int = 64,
+        max_buffer_bytes: int = 67108864,
+        ordered: bool = True,
+        on_error: _OnError = "raise",
+        output: Literal["bytes"],
+        timeout_s: float | None = 60.0,
+        verify: Literal["size"] | None = None,
+        length: int | None = None,
+    ) -> None: ...
 
 class FileShuffler(_StagePipe[_T_co]):
-    def __init__(self, source_datapipe: _Source, *, seed: int = 0) -> None: ...
+    @overload  # an index iterates as entries, and is drawn from as URLs
+    def __init__(self: FileShuffler[str], source_datapipe: FileIndex, *, seed: int = 0) -> None: ...
+    @overload
+    def __init__(self, source_datapipe: Iterable[_T_co], *, seed: int = 0) -> None: ...
 
 class FileSharder(_StagePipe[_T_co]):
+    @overload
+    def __init__(
+        self: FileSharder[str],
+        source_datapipe: FileIndex,
+        *,
+        rank: int | None = None,
+        world_size: int | None = None,
+        uneven: _Uneven = "keep",
+    ) -> None: ...
+    @overload
     def __init__(
         self,
-        source_datapipe: _Source,
+        source_datapipe: Iterable[_T_co],
         *,
         rank: int | None = None,
         world_size: int | None = None,

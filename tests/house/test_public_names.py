@@ -95,9 +95,7 @@ def test_methods_that_users_call_have_docstrings(name: str) -> None:
 
 def test_every_package_of_the_tree_is_shipped() -> None:
     listed = SETTINGS["tool"]["setuptools"]["packages"]
-    found = sorted(
-        ".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")
-    )
+    found = sorted(".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py"))
     assert listed == found
 
 

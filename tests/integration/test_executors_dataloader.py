@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, IterDataPipe
 
-from datapipes.iter import IterableWrapper
+from datapipes.iter import FileSharder, IterableWrapper
 
 START_METHODS = ["fork", "forkserver", "spawn"]
 
@@ -32,7 +32,7 @@ def make_files(root: Path, count: int) -> tuple[str, list[str]]:
     return "daos://tank/train/set/", sorted(f"daos://tank/train/set/{name}" for name in names)
 
 
-def names_of(url: str, **shuffle: Any) -> IterDataPipe[Any]:
+def names_of(url: str, **shuffle: Any) -> FileSharder[str]:
     return IterableWrapper([url]).list_files_by_daos().shuffle_files(**shuffle).shard_files()
 
 
@@ -64,7 +64,9 @@ def workers(count: int, method: str | None = None, *, persistent: bool = False) 
     ids=["in process", "fork", "fork persistent", "forkserver persistent"],
 )
 @pytest.mark.timeout(120)
-def test_epochs_deliver_all_once_in_orders_that_differ_and_repeat(train, options, resumable) -> None:
+def test_epochs_deliver_all_once_in_orders_that_differ_and_repeat(
+    train: tuple[str, list[str]], options: dict[str, Any], resumable: bool
+) -> None:
     url, expected = train
 
     def run() -> list[list[str]]:
@@ -84,7 +86,7 @@ def test_epochs_deliver_all_once_in_orders_that_differ_and_repeat(train, options
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_spawned_workers_deliver_all_once_and_epochs_differ(train) -> None:
+def test_spawned_workers_deliver_all_once_and_epochs_differ(train: tuple[str, list[str]]) -> None:
     url, expected = train
     loader = DataLoader(graph(url), batch_size=None, **workers(2, "spawn", persistent=True))
     first, second = epoch(loader), epoch(loader)
@@ -94,7 +96,7 @@ def test_spawned_workers_deliver_all_once_and_epochs_differ(train) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_spawned_workers_of_each_epoch_go_on_counting(train) -> None:
+def test_spawned_workers_of_each_epoch_go_on_counting(train: tuple[str, list[str]]) -> None:
     url, expected = train
     loader = DataLoader(graph(url).resumable(), batch_size=None, **workers(2, "spawn"))
     first, second = epoch(loader), epoch(loader)
@@ -104,7 +106,9 @@ def test_spawned_workers_of_each_epoch_go_on_counting(train) -> None:
 
 @pytest.mark.parametrize("options", [workers(0), workers(2, "fork"), workers(2, "fork", persistent=True)])
 @pytest.mark.parametrize("resumable", [False, True], ids=["pipe", "resumable"])
-def test_set_epoch_chooses_the_next_epoch_and_counting_goes_on(train, options, resumable) -> None:
+def test_set_epoch_chooses_the_next_epoch_and_counting_goes_on(
+    train: tuple[str, list[str]], options: dict[str, Any], resumable: bool
+) -> None:
     url, _ = train
 
     def orders(*, choose: int | None) -> list[list[str]]:
@@ -125,7 +129,9 @@ def test_set_epoch_chooses_the_next_epoch_and_counting_goes_on(train, options, r
 
 @pytest.mark.parametrize("options", [workers(2, "fork"), workers(2, "fork", persistent=True)])
 @pytest.mark.parametrize("resumable", [False, True], ids=["pipe", "resumable"])
-def test_loops_that_break_early_leave_all_workers_in_the_same_epoch(train, options, resumable) -> None:
+def test_loops_that_break_early_leave_all_workers_in_the_same_epoch(
+    train: tuple[str, list[str]], options: dict[str, Any], resumable: bool
+) -> None:
     url, expected = train
     dp = graph(url)
     loader = DataLoader(dp.resumable() if resumable else dp, batch_size=None, **options)
@@ -141,7 +147,9 @@ def test_loops_that_break_early_leave_all_workers_in_the_same_epoch(train, optio
 
 @pytest.mark.filterwarnings("ignore:this pipe cannot tell its iterations apart")
 @pytest.mark.parametrize("resumable", [False, True], ids=["pipe", "resumable"])
-def test_the_same_seed_set_before_each_epoch_does_not_stop_the_count(train, resumable) -> None:
+def test_the_same_seed_set_before_each_epoch_does_not_stop_the_count(
+    train: tuple[str, list[str]], resumable: bool
+) -> None:
     url, expected = train
     dp = graph(url)
     loader = DataLoader(dp.resumable() if resumable else dp, batch_size=None, **workers(2, "fork"))
@@ -153,7 +161,9 @@ def test_the_same_seed_set_before_each_epoch_does_not_stop_the_count(train, resu
     assert len({tuple(urls) for urls in epochs}) == 3
 
 
-def test_the_same_seed_set_before_each_epoch_is_warned_of_unless_set_epoch_is_called(train) -> None:
+def test_the_same_seed_set_before_each_epoch_is_warned_of_unless_set_epoch_is_called(
+    train: tuple[str, list[str]],
+) -> None:
     url, expected = train
     for called in (True, False):
         shuffled = IterableWrapper([url]).list_files_by_daos().shuffle_files(seed=5)
@@ -169,7 +179,9 @@ def test_the_same_seed_set_before_each_epoch_is_warned_of_unless_set_epoch_is_ca
                     epoch(loader)
 
 
-def test_two_loaders_over_one_pipe_at_the_same_time_deliver_all_once_each(train) -> None:
+def test_two_loaders_over_one_pipe_at_the_same_time_deliver_all_once_each(
+    train: tuple[str, list[str]],
+) -> None:
     url, expected = train
     dp = graph(url)
     loaders = [DataLoader(dp, batch_size=None, **workers(2, "fork")) for _ in range(2)]
@@ -181,7 +193,7 @@ def test_two_loaders_over_one_pipe_at_the_same_time_deliver_all_once_each(train)
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker")
-def test_more_workers_than_files_deliver_each_once(tmp_path, monkeypatch) -> None:
+def test_more_workers_than_files_deliver_each_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATAPIPES_DAOS_ROOT", str(tmp_path))
     url, expected = make_files(tmp_path, 2)
     for data in (graph(url), graph(url).resumable()):
@@ -190,7 +202,9 @@ def test_more_workers_than_files_deliver_each_once(tmp_path, monkeypatch) -> Non
 
 
 @pytest.mark.parametrize("count", [0, 2])
-def test_an_empty_directory_is_an_empty_epoch(tmp_path, monkeypatch, count) -> None:
+def test_an_empty_directory_is_an_empty_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
     monkeypatch.setenv("DATAPIPES_DAOS_ROOT", str(tmp_path))
     url, _ = make_files(tmp_path, 0)
     for data in (graph(url), graph(url).resumable()):
@@ -198,7 +212,7 @@ def test_an_empty_directory_is_an_empty_epoch(tmp_path, monkeypatch, count) -> N
 
 
 @pytest.mark.parametrize("count", [0, 2])
-def test_torchs_shuffle_and_sharding_filter_work_as_well(train, count) -> None:
+def test_torchs_shuffle_and_sharding_filter_work_as_well(train: tuple[str, list[str]], count: int) -> None:
     url, expected = train
     names = IterableWrapper([url]).list_files_by_daos().shuffle().sharding_filter()
     dp = names.load_files_by_daos(output="bytes").map(itemgetter(0)).batch(2)
@@ -210,14 +224,16 @@ def test_torchs_shuffle_and_sharding_filter_work_as_well(train, count) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1])  # torch takes five seconds to stop each worker after an exception
-def test_a_missing_directory_is_our_exception_in_the_main_process(train, count) -> None:
+def test_a_missing_directory_is_our_exception_in_the_main_process(
+    train: tuple[str, list[str]], count: int
+) -> None:
     dp = IterableWrapper(["daos://tank/train/nowhere/"]).list_files_by_daos()
     with pytest.raises(FileNotFoundError, match="nowhere"):
         list(DataLoader(dp, batch_size=None, **workers(count, "fork")))
 
 
 @pytest.mark.parametrize("count", [0, 2])
-def test_streams_reach_the_main_process(train, count) -> None:
+def test_streams_reach_the_main_process(train: tuple[str, list[str]], count: int) -> None:
     url, expected = train
     dp = names_of(url).load_files_by_daos()
     loader = DataLoader(dp, batch_size=None, **workers(count, "fork"))
@@ -225,7 +241,7 @@ def test_streams_reach_the_main_process(train, count) -> None:
     assert content == {name: name.split("/set/")[1].encode() for name in expected}
 
 
-def test_stats_count_what_all_workers_read(train) -> None:
+def test_stats_count_what_all_workers_read(train: tuple[str, list[str]]) -> None:
     url, expected = train
     loader_pipe = names_of(url).load_files_by_daos(output="bytes")
     list(DataLoader(loader_pipe, batch_size=None, **workers(2, "fork")))

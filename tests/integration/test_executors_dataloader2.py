@@ -49,7 +49,7 @@ def epoch(loader: Any) -> list[str]:
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", ["no service", "in process", "fork", "spawn"])
-def test_epochs_deliver_all_once_and_differ(train, name) -> None:
+def test_epochs_deliver_all_once_and_differ(train: tuple[str, list[str]], name: str) -> None:
     url, expected = train
     loader = dataloader2.DataLoader2(graph(url), reading_service=services()[name])
     try:
@@ -62,7 +62,9 @@ def test_epochs_deliver_all_once_and_differ(train, name) -> None:
 
 
 @pytest.mark.parametrize("name", ["in process", "fork"])
-def test_orders_are_the_same_again_and_set_epoch_chooses_them(train, name) -> None:
+def test_orders_are_the_same_again_and_set_epoch_chooses_them(
+    train: tuple[str, list[str]], name: str
+) -> None:
     url, expected = train
 
     def run(*, choose: int | None = None, executor_seed: int) -> list[list[str]]:
@@ -87,7 +89,7 @@ def test_orders_are_the_same_again_and_set_epoch_chooses_them(train, name) -> No
     assert chosen[2] not in plain
 
 
-def test_loops_that_break_early_leave_all_workers_in_the_same_epoch(train) -> None:
+def test_loops_that_break_early_leave_all_workers_in_the_same_epoch(train: tuple[str, list[str]]) -> None:
     url, expected = train
     loader = dataloader2.DataLoader2(graph(url), reading_service=services()["fork"])
     try:
@@ -99,7 +101,7 @@ def test_loops_that_break_early_leave_all_workers_in_the_same_epoch(train) -> No
         loader.shutdown()
 
 
-def test_torchs_shuffle_and_sharding_filter_work_as_well(train) -> None:
+def test_torchs_shuffle_and_sharding_filter_work_as_well(train: tuple[str, list[str]]) -> None:
     url, expected = train
     names = IterableWrapper([url]).list_files_by_daos().shuffle().sharding_filter()
     dp = names.load_files_by_daos(output="bytes").map(itemgetter(0)).batch(2)
@@ -110,7 +112,9 @@ def test_torchs_shuffle_and_sharding_filter_work_as_well(train) -> None:
         loader.shutdown()
 
 
-def test_shuffling_torchs_way_before_shard_files_is_seeded_alike_in_all_workers(train) -> None:
+def test_shuffling_torchs_way_before_shard_files_is_seeded_alike_in_all_workers(
+    train: tuple[str, list[str]],
+) -> None:
     url, expected = train
     dp = IterableWrapper([url]).list_files_by_daos().shuffle().shard_files().batch(2)
     loader = dataloader2.DataLoader2(dp, reading_service=services()["fork"])
@@ -121,7 +125,7 @@ def test_shuffling_torchs_way_before_shard_files_is_seeded_alike_in_all_workers(
         loader.shutdown()
 
 
-def test_sharding_twice_is_refused(train) -> None:
+def test_sharding_twice_is_refused(train: tuple[str, list[str]]) -> None:
     url, _ = train
     dp = IterableWrapper([url]).list_files_by_daos().shard_files().sharding_filter()
     loader = dataloader2.DataLoader2(dp, reading_service=services()["in process"])
@@ -129,7 +133,7 @@ def test_sharding_twice_is_refused(train) -> None:
         list(loader)
 
 
-def test_graph_functions_find_replace_and_remove_our_pipes(train) -> None:
+def test_graph_functions_find_replace_and_remove_our_pipes(train: tuple[str, list[str]]) -> None:
     url, expected = train
     dp = graph(url)
     traversed = graph_functions.traverse_dps(dp)
@@ -146,7 +150,7 @@ def test_graph_functions_find_replace_and_remove_our_pipes(train) -> None:
     assert epoch(dp) == expected[:3]
 
 
-def test_a_graph_is_cloned_and_seeded_as_any_other(train) -> None:
+def test_a_graph_is_cloned_and_seeded_as_any_other(train: tuple[str, list[str]]) -> None:
     url, expected = train
     clone = pickle.loads(pickle.dumps(graph(url)))
     seeds = __import__("torchdata.dataloader2.random", fromlist=["SeedGenerator"]).SeedGenerator(3)

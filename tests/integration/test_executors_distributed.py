@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, list[st
 
 
 def run_ranks(
-    tmp_path: Path, url: str, *, meeting: str, environments: list[Mapping[str, str]]
+    tmp_path: Path, url: str, *, meeting: str, environments: Sequence[Mapping[str, str]]
 ) -> list[dict[str, list[str]]]:
     script = tmp_path / "rank.py"
     script.write_text(RANK)
@@ -116,14 +116,16 @@ def check(answers: list[dict[str, list[str]]], expected: list[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_ranks_of_torch_distributed_share_the_files(train, tmp_path) -> None:
+def test_ranks_of_torch_distributed_share_the_files(train: tuple[str, list[str]], tmp_path: Path) -> None:
     url, expected = train
     check(run_ranks(tmp_path, url, meeting=str(tmp_path / "meeting"), environments=[{}, {}]), expected)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_ranks_of_a_launcher_share_the_files_without_torch_distributed(train, tmp_path) -> None:
+def test_ranks_of_a_launcher_share_the_files_without_torch_distributed(
+    train: tuple[str, list[str]], tmp_path: Path
+) -> None:
     url, expected = train
     environments = [{"SLURM_PROCID": str(rank), "SLURM_NTASKS": "2"} for rank in range(2)]
     check(run_ranks(tmp_path, url, meeting="", environments=environments), expected)

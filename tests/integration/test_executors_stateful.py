@@ -13,6 +13,7 @@ import torch
 
 from datapipes.errors import StateError
 from datapipes.iter import IterableWrapper, Resumable
+from datapipes.testing.state_contract import through_json
 
 stateful = pytest.importorskip("torchdata.stateful_dataloader", reason="needs torchdata")
 StatefulDataLoader = stateful.StatefulDataLoader
@@ -58,13 +59,11 @@ def loader_of(data: Any, workers: int, **options: Any) -> Any:
     return StatefulDataLoader(data, batch_size=None, num_workers=workers, **options)
 
 
-def through_json(state: dict[str, Any]) -> dict[str, Any]:
-    return json.loads(json.dumps(state))
-
-
 @pytest.mark.parametrize("name", GRAPHS)
 @pytest.mark.parametrize("workers", [0, 2])
-def test_every_state_of_an_epoch_delivers_exactly_the_rest(train, workers, name) -> None:
+def test_every_state_of_an_epoch_delivers_exactly_the_rest(
+    train: tuple[str, list[str]], workers: int, name: str
+) -> None:
     url, expected = train
     # Every place in process; with workers, which have to be started for each, the ends and one in between.
     places = range(10) if workers == 0 else [0, 1, 5, 9]
@@ -84,7 +83,9 @@ def test_every_state_of_an_epoch_delivers_exactly_the_rest(train, workers, name)
 
 @pytest.mark.parametrize("name", ["ours", "torch's"])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_resumed_epoch_goes_on_in_its_order_and_the_next_epochs_follow(train, workers, name) -> None:
+def test_a_resumed_epoch_goes_on_in_its_order_and_the_next_epochs_follow(
+    train: tuple[str, list[str]], workers: int, name: str
+) -> None:
     url, expected = train
     loader = loader_of(GRAPHS[name](url), workers)
     epochs = [list(loader) for _ in range(4)]
@@ -104,7 +105,9 @@ def test_a_resumed_epoch_goes_on_in_its_order_and_the_next_epochs_follow(train, 
 
 
 @pytest.mark.parametrize("persistent", [False, True])
-def test_resume_with_persistent_workers_and_a_second_interruption(train, persistent) -> None:
+def test_resume_with_persistent_workers_and_a_second_interruption(
+    train: tuple[str, list[str]], persistent: bool
+) -> None:
     url, _ = train
     whole = list(loader_of(ours(url), 2))
     first = loader_of(ours(url), 2, persistent_workers=persistent)
@@ -118,7 +121,7 @@ def test_resume_with_persistent_workers_and_a_second_interruption(train, persist
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_state_after_the_end_starts_the_next_epoch(train, workers) -> None:
+def test_a_state_after_the_end_starts_the_next_epoch(train: tuple[str, list[str]], workers: int) -> None:
     url, _ = train
     loader = loader_of(ours(url), workers)
     list(loader)
@@ -130,7 +133,7 @@ def test_a_state_after_the_end_starts_the_next_epoch(train, workers) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_state_between_epochs_starts_the_next_epoch(train, workers) -> None:
+def test_a_state_between_epochs_starts_the_next_epoch(train: tuple[str, list[str]], workers: int) -> None:
     url, _ = train
     loader = loader_of(ours(url), workers)
     list(loader)
@@ -149,7 +152,9 @@ def loader_of_epoch(url: str, workers: int, epoch: int) -> Any:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_state_wins_over_set_epoch_for_the_epoch_it_resumes(train, workers) -> None:
+def test_a_state_wins_over_set_epoch_for_the_epoch_it_resumes(
+    train: tuple[str, list[str]], workers: int
+) -> None:
     url, _ = train
     whole = list(loader_of(ours(url), workers))
     loader = loader_of(ours(url), workers)
@@ -164,7 +169,9 @@ def test_a_state_wins_over_set_epoch_for_the_epoch_it_resumes(train, workers) ->
     assert list(resumed) == list(loader_of_epoch(url, workers, 7))
 
 
-def test_one_worker_that_has_finished_stays_finished_while_the_other_goes_on(train) -> None:
+def test_one_worker_that_has_finished_stays_finished_while_the_other_goes_on(
+    train: tuple[str, list[str]],
+) -> None:
     url, expected = train
     # Worker 0 gets 9 files in 5 batches, worker 1 gets 8 in 4: after 8 batches one of them has its end seen.
     for taken in (8, 9):
@@ -175,7 +182,7 @@ def test_one_worker_that_has_finished_stays_finished_while_the_other_goes_on(tra
         assert sorted(chain.from_iterable(before + list(resumed))) == expected
 
 
-def test_states_are_small_and_do_not_grow(train) -> None:
+def test_states_are_small_and_do_not_grow(train: tuple[str, list[str]]) -> None:
     url, _ = train
     loader = loader_of(ours(url), 0)
     sizes = [len(json.dumps(loader.state_dict())) for _ in loader]
@@ -184,7 +191,9 @@ def test_states_are_small_and_do_not_grow(train) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])  # torch takes five seconds to stop each worker after an exception
-def test_states_of_something_else_are_refused_with_what_differs(train, workers) -> None:
+def test_states_of_something_else_are_refused_with_what_differs(
+    train: tuple[str, list[str]], workers: int
+) -> None:
     url, _ = train
     loader = loader_of(ours(url), workers)
     next(iter(loader))
@@ -206,7 +215,7 @@ def test_states_of_something_else_are_refused_with_what_differs(train, workers) 
 
 
 @pytest.mark.parametrize("name", ["ours", "torch's"])
-def test_a_state_over_other_files_is_refused(train, tmp_path, name) -> None:
+def test_a_state_over_other_files_is_refused(train: tuple[str, list[str]], tmp_path: Path, name: str) -> None:
     url, _ = train
     loader = loader_of(GRAPHS[name](url), 0)
     next(iter(loader))

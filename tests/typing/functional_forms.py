@@ -8,7 +8,16 @@ from torch.utils.data.datapipes.utils.common import StreamWrapper
 
 from datapipes.backends.base import Backend
 from datapipes.backends.local import LocalBackend
-from datapipes.iter import DaosFileLister, DaosFileLoader, IterableWrapper, IterDataPipe, LocalFileLister
+from datapipes.iter import (
+    DaosFileLister,
+    DaosFileLoader,
+    FileSharder,
+    FileShuffler,
+    IterableWrapper,
+    IterDataPipe,
+    LocalFileLister,
+    LocalFileLoader,
+)
 from datapipes.records import FileEntry
 
 source = IterableWrapper(["daos://tank/train/"])
@@ -23,6 +32,13 @@ streams = names.shuffle_files(seed=0).shard_files().load_files_by_daos(max_in_fl
 assert_type(streams, DaosFileLoader[tuple[str, StreamWrapper]])
 contents = names.shuffle_files().shard_files(rank=0, world_size=2).load_files_by_daos(output="bytes")
 assert_type(contents, DaosFileLoader[tuple[str, bytes]])
+
+# The constructors infer the same.
+assert_type(LocalFileLister("/data"), LocalFileLister[str])
+assert_type(DaosFileLister(source, entries=True), DaosFileLister[FileEntry])
+assert_type(LocalFileLoader(["/data/a"]), LocalFileLoader[tuple[str, StreamWrapper]])
+assert_type(DaosFileLoader(names, output="bytes"), DaosFileLoader[tuple[str, bytes]])
+assert_type(FileSharder(FileShuffler(names), rank=0, world_size=2), FileSharder[str])
 
 
 def label_of(item: tuple[str, bytes]) -> int:

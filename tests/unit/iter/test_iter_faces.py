@@ -7,6 +7,7 @@ import io
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,9 @@ def content(item: tuple[str, bytes]) -> tuple[str, bytes]:
     return item
 
 
-def test_lister_yields_urls_in_path_order_from_one_url_a_list_or_a_pipe(files, tmp_path) -> None:
+def test_lister_yields_urls_in_path_order_from_one_url_a_list_or_a_pipe(
+    files: list[str], tmp_path: Path
+) -> None:
     root = str(tmp_path / "set")
     assert list(LocalFileLister(root)) == files
     assert list(LocalFileLister([root])) == files
@@ -66,7 +69,7 @@ def test_lister_yields_urls_in_path_order_from_one_url_a_list_or_a_pipe(files, t
     assert next(iter(LocalFileLister(root, entries=True))) == FileEntry(files[0], 1)
 
 
-def test_loader_yields_streams_or_bytes(files) -> None:
+def test_loader_yields_streams_or_bytes(files: list[str]) -> None:
     assert list(LocalFileLoader(files, output="bytes"))[1] == (files[1], b"2")
     url, stream = next(iter(LocalFileLoader(files)))
     assert (url, stream.read()) == (files[0], b"0")
@@ -75,13 +78,13 @@ def test_loader_yields_streams_or_bytes(files) -> None:
     assert list(LocalFileLoader([FileEntry(files[2], 1)], output="bytes")) == [(files[2], b"4")]
 
 
-def test_sources_may_be_an_index(files, tmp_path) -> None:
+def test_sources_may_be_an_index(files: list[str], tmp_path: Path) -> None:
     index = FileIndex.build(str(tmp_path / "set"))
     assert next(iter(LocalFileLoader(index, output="bytes"))) == (files[0], b"0")
     assert sorted(FileShuffler(index)) == files
 
 
-def test_on_error_raises_skips_and_counts_or_replaces(files, tmp_path) -> None:
+def test_on_error_raises_skips_and_counts_or_replaces(files: list[str], tmp_path: Path) -> None:
     gone = f"file://{tmp_path}/set/gone"
     urls = [files[0], gone, files[1]]
     with pytest.raises(FileMissingError, match="gone"):
@@ -106,39 +109,46 @@ def test_on_error_raises_skips_and_counts_or_replaces(files, tmp_path) -> None:
         (LocalFileLister, "ais://bucket"),
     ],
 )
-def test_another_stores_url_is_refused_when_it_is_seen(make, url) -> None:
+def test_another_stores_url_is_refused_when_it_is_seen(
+    make: Callable[[Any], IterDataPipe[Any]], url: str
+) -> None:
     with pytest.raises(UrlError, match="this pipe is for"):
         make(url)
     with pytest.raises(UrlError, match="this pipe is for"):
         list(make(IterableWrapper([url])))
 
 
+# As a caller without a type checker would call them.
+lister: Any = LocalFileLister
+loader: Any = LocalFileLoader
+shuffler: Any = FileShuffler
+sharder: Any = FileSharder
 BAD_OPTIONS: dict[str, Any] = {
-    "source": lambda: LocalFileLister(7),
-    "relist": lambda: LocalFileLister("/data", relist="always"),
-    "masks": lambda: LocalFileLister("/data", masks=7),
-    "output": lambda: LocalFileLoader([], output="tensor"),
-    "max_in_flight": lambda: LocalFileLoader([], max_in_flight=0),
-    "max_buffer_bytes": lambda: LocalFileLoader([], max_buffer_bytes=-1),
-    "timeout_s": lambda: LocalFileLoader([], timeout_s=-1.0),
-    "on_error": lambda: LocalFileLoader([], on_error="ignore"),
-    "verify": lambda: LocalFileLoader([], verify="checksum"),
-    "negative seed": lambda: FileShuffler([], seed=-1),
-    "fractional seed": lambda: FileShuffler([], seed=1.5),
-    "rank alone": lambda: FileSharder([], rank=1),
-    "rank beyond": lambda: FileSharder([], rank=2, world_size=2),
-    "uneven": lambda: FileSharder([], uneven="fair"),
-    "epoch": lambda: FileShuffler([]).set_epoch(-1),
+    "source": lambda: lister(7),
+    "relist": lambda: lister("/data", relist="always"),
+    "masks": lambda: lister("/data", masks=7),
+    "output": lambda: loader([], output="tensor"),
+    "max_in_flight": lambda: loader([], max_in_flight=0),
+    "max_buffer_bytes": lambda: loader([], max_buffer_bytes=-1),
+    "timeout_s": lambda: loader([], timeout_s=-1.0),
+    "on_error": lambda: loader([], on_error="ignore"),
+    "verify": lambda: loader([], verify="checksum"),
+    "negative seed": lambda: shuffler([], seed=-1),
+    "fractional seed": lambda: shuffler([], seed=1.5),
+    "rank alone": lambda: sharder([], rank=1),
+    "rank beyond": lambda: sharder([], rank=2, world_size=2),
+    "uneven": lambda: sharder([], uneven="fair"),
+    "epoch": lambda: shuffler([]).set_epoch(-1),
 }
 
 
 @pytest.mark.parametrize("name", BAD_OPTIONS)
-def test_bad_options_are_refused_when_the_graph_is_built(name) -> None:
+def test_bad_options_are_refused_when_the_graph_is_built(name: str) -> None:
     with pytest.raises(OptionError):
         BAD_OPTIONS[name]()
 
 
-def test_len_is_known_where_it_is_given_or_the_source_has_one(files, tmp_path) -> None:
+def test_len_is_known_where_it_is_given_or_the_source_has_one(files: list[str], tmp_path: Path) -> None:
     for unknown in (LocalFileLister(files), LocalFileLister(files).shuffle_files().shard_files()):
         with pytest.raises(TypeError):
             len(unknown)
@@ -149,7 +159,7 @@ def test_len_is_known_where_it_is_given_or_the_source_has_one(files, tmp_path) -
     assert len(FileSharder(files, rank=1, world_size=2, uneven="pad")) == 5
 
 
-def test_copies_and_pickles_give_the_same_in_every_state(chain, files) -> None:
+def test_copies_and_pickles_give_the_same_in_every_state(chain: Any, files: list[str]) -> None:
     iterator = iter(chain)
     next(iterator)
     for clone in (copy.deepcopy(chain), pickle.loads(pickle.dumps(chain)), copy.copy(chain)):
@@ -157,7 +167,7 @@ def test_copies_and_pickles_give_the_same_in_every_state(chain, files) -> None:
     assert len(pickle.dumps(chain)) < 10_000
 
 
-def test_a_pickle_of_an_iterated_graph_holds_nothing_live(chain) -> None:
+def test_a_pickle_of_an_iterated_graph_holds_nothing_live(chain: Any) -> None:
     fresh = len(pickle.dumps(chain))
     list(chain)
     iterator = iter(chain)
@@ -165,7 +175,7 @@ def test_a_pickle_of_an_iterated_graph_holds_nothing_live(chain) -> None:
     assert len(pickle.dumps(chain)) < fresh + 200
 
 
-def test_torch_finds_all_pipes_and_seeds_what_it_must(chain) -> None:
+def test_torch_finds_all_pipes_and_seeds_what_it_must(chain: Any) -> None:
     dp = chain.map(content).batch(2)
     names = [type(pipe).__name__ for pipe in get_all_graph_pipes(traverse_dps(dp))]
     assert names == [
@@ -186,7 +196,7 @@ def test_torch_finds_all_pipes_and_seeds_what_it_must(chain) -> None:
     assert [item for batch in dp for item in batch] == first
 
 
-def test_only_the_youngest_iterator_of_a_pipe_is_valid(chain) -> None:
+def test_only_the_youngest_iterator_of_a_pipe_is_valid(chain: Any) -> None:
     old = iter(chain)
     next(old)
     young = iter(chain)
@@ -196,7 +206,7 @@ def test_only_the_youngest_iterator_of_a_pipe_is_valid(chain) -> None:
     assert len(list(young)) == 8
 
 
-def test_each_iteration_is_the_next_epoch_until_set_epoch(files) -> None:
+def test_each_iteration_is_the_next_epoch_until_set_epoch(files: list[str]) -> None:
     def orders(count: int, **options: Any) -> list[list[str]]:
         shuffled = FileShuffler(files, **options)
         return [list(shuffled) for _ in range(count)]
@@ -211,7 +221,7 @@ def test_each_iteration_is_the_next_epoch_until_set_epoch(files) -> None:
     assert [list(shuffled), list(shuffled)] == first[2:]
 
 
-def test_set_epoch_reaches_the_shuffle_from_the_end_of_the_graph(chain) -> None:
+def test_set_epoch_reaches_the_shuffle_from_the_end_of_the_graph(chain: Any) -> None:
     first = list(chain)
     second = list(chain)
     chain.set_epoch(0)
@@ -221,7 +231,7 @@ def test_set_epoch_reaches_the_shuffle_from_the_end_of_the_graph(chain) -> None:
     assert list(batches) == [second]
 
 
-def test_copies_in_one_process_share_the_count_of_epochs(files) -> None:
+def test_copies_in_one_process_share_the_count_of_epochs(files: list[str]) -> None:
     shuffled = FileShuffler(files, seed=1)
     clone = pickle.loads(pickle.dumps(shuffled))
     assert list(shuffled) != list(clone)
@@ -231,7 +241,7 @@ def test_copies_in_one_process_share_the_count_of_epochs(files) -> None:
     assert list(clone) == first
 
 
-def test_relist_each_epoch_sees_new_files_and_once_a_job_does_not(files, tmp_path) -> None:
+def test_relist_each_epoch_sees_new_files_and_once_a_job_does_not(files: list[str], tmp_path: Path) -> None:
     once, again = (
         LocalFileLister(str(tmp_path / "set")),
         LocalFileLister(str(tmp_path / "set"), relist="epoch"),
@@ -246,19 +256,19 @@ def is_not_3(url: str) -> bool:
     return not url.endswith("3.bin")
 
 
-def test_shuffling_after_a_filter_of_torch_is_full(files) -> None:
+def test_shuffling_after_a_filter_of_torch_is_full(files: list[str]) -> None:
     dp = IterableWrapper(files).filter(is_not_3).shuffle_files(seed=1)
     first, second = list(dp), list(dp)
     assert first != second
     assert sorted(first) == sorted(second) == [url for url in files if not url.endswith("3.bin")]
 
 
-def test_a_stream_can_be_read_by_torchs_reader(files) -> None:
+def test_a_stream_can_be_read_by_torchs_reader(files: list[str]) -> None:
     assert next(iter(LocalFileLoader(files).read_from_stream())) == (files[0], b"0")
     assert isinstance(next(iter(LocalFileLoader(files)))[1].file_obj, io.BytesIO)
 
 
-def test_a_process_may_end_in_the_middle_of_an_iteration_without_a_word(files) -> None:
+def test_a_process_may_end_in_the_middle_of_an_iteration_without_a_word(files: list[str]) -> None:
     script = f"""
 import os
 from datapipes.iter import LocalFileLoader

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Iterator
 from itertools import chain
@@ -15,6 +14,7 @@ from torch.utils.data import IterDataPipe
 
 from datapipes.errors import FileMissingError, OptionError, StateError
 from datapipes.iter import IterableWrapper, Resumable
+from datapipes.testing.state_contract import through_json
 
 
 @pytest.fixture
@@ -79,12 +79,8 @@ def is_even(url: str) -> bool:
     return int(url[-1]) % 2 == 0
 
 
-def through_json(state: dict[str, Any]) -> dict[str, Any]:
-    return json.loads(json.dumps(state))
-
-
 @pytest.mark.parametrize("name", GRAPHS)
-def test_a_state_taken_anywhere_delivers_exactly_the_rest_in_every_epoch(root, name) -> None:
+def test_a_state_taken_anywhere_delivers_exactly_the_rest_in_every_epoch(root: str, name: str) -> None:
     make = GRAPHS[name]
     whole = [list(make(root))]
     data = make(root)
@@ -108,7 +104,7 @@ def test_a_state_taken_anywhere_delivers_exactly_the_rest_in_every_epoch(root, n
 
 
 @pytest.mark.parametrize("name", ["ours", "torch's"])
-def test_after_the_end_of_a_resumed_epoch_comes_the_next(root, name) -> None:
+def test_after_the_end_of_a_resumed_epoch_comes_the_next(root: str, name: str) -> None:
     data = GRAPHS[name](root)
     epochs = [list(data) for _ in range(3)]
     assert len({str(epoch) for epoch in epochs}) == 3
@@ -132,7 +128,7 @@ def test_after_the_end_of_a_resumed_epoch_comes_the_next(root, name) -> None:
     assert list(again) == epochs[2]
 
 
-def test_iterators_do_not_disturb_each_other_or_the_pipes(root) -> None:
+def test_iterators_do_not_disturb_each_other_or_the_pipes(root: str) -> None:
     dp = load(lister(root).shuffle_files())
     data = dp.resumable()
     first, second = iter(data), iter(data)
@@ -142,7 +138,7 @@ def test_iterators_do_not_disturb_each_other_or_the_pipes(root) -> None:
     assert len(list(first)) == len(list(second)) == 8
 
 
-def test_a_failed_batch_is_tried_again_from_its_state(root) -> None:
+def test_a_failed_batch_is_tried_again_from_its_state(root: str) -> None:
     urls, gone = [f"{root}/{i:02}" for i in range(13)], Path(root) / "05"
     gone.rename(root + "/../away")
     iterator = iter(load(IterableWrapper(urls)).batch(4).resumable())
@@ -159,7 +155,7 @@ def test_a_failed_batch_is_tried_again_from_its_state(root) -> None:
     assert list(chain.from_iterable(resumed)) == urls[4:]
 
 
-def test_a_closed_iterator_gives_nothing_but_its_state(root) -> None:
+def test_a_closed_iterator_gives_nothing_but_its_state(root: str) -> None:
     data = GRAPHS["ours"](root)
     iterator = iter(data)
     first = next(iterator)
@@ -172,7 +168,7 @@ def test_a_closed_iterator_gives_nothing_but_its_state(root) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Local function is not supported by pickle")
-def test_a_failing_function_of_the_users_loses_nothing(root) -> None:
+def test_a_failing_function_of_the_users_loses_nothing(root: str) -> None:
     failing = {"now": True}
 
     def fails(url: str) -> str:
@@ -181,7 +177,8 @@ def test_a_failing_function_of_the_users_loses_nothing(root) -> None:
         return url
 
     def make() -> Resumable[Any]:
-        return load(lister(root)).map(fails).batch(4).resumable()
+        data: Resumable[Any] = load(lister(root)).map(fails).batch(4).resumable()
+        return data
 
     iterator = iter(make())
     first = next(iterator)
@@ -208,7 +205,7 @@ REFUSED: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_restored_is_refused_by_name_when_the_graph_is_built(root, name) -> None:
+def test_what_cannot_be_restored_is_refused_by_name_when_the_graph_is_built(root: str, name: str) -> None:
     graph = REFUSED[name](lister(root))
     with pytest.raises(
         OptionError, match=name if name not in ("Forker", "Demultiplexer") else "Child"
@@ -217,7 +214,7 @@ def test_what_cannot_be_restored_is_refused_by_name_when_the_graph_is_built(root
     assert "nstead" in str(refused.value) or "second loader" in str(refused.value)
 
 
-def test_a_pipe_of_the_users_between_lister_and_loader_must_be_declared_too(root) -> None:
+def test_a_pipe_of_the_users_between_lister_and_loader_must_be_declared_too(root: str) -> None:
     with pytest.raises(OptionError, match="Doubled"):
         load(Doubled(lister(root)).map(itemgetter(0))).resumable()
     data = load(Doubled(lister(root)).map(itemgetter(0))).resumable(stateless=[Doubled])
@@ -225,17 +222,17 @@ def test_a_pipe_of_the_users_between_lister_and_loader_must_be_declared_too(root
 
 
 @pytest.mark.parametrize("bad", [{"seed": -1}, {"seed": "0"}])
-def test_bad_options_are_refused(root, bad) -> None:
+def test_bad_options_are_refused(root: str, bad: dict[str, Any]) -> None:
     with pytest.raises(OptionError):
         lister(root).resumable(**bad)
 
 
-def test_len_is_a_type_error(root) -> None:
+def test_len_is_a_type_error(root: str) -> None:
     with pytest.raises(TypeError):
         len(load(IterableWrapper([f"{root}/00"])).resumable())
 
 
-def test_states_that_do_not_fit_are_refused_and_say_why(root, monkeypatch) -> None:
+def test_states_that_do_not_fit_are_refused_and_say_why(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     iterator = iter(GRAPHS["torch's"](root))
     next(iterator)
     state = through_json(iterator.state_dict())
@@ -261,7 +258,9 @@ def test_states_that_do_not_fit_are_refused_and_say_why(root, monkeypatch) -> No
     refused(GRAPHS["torch's"](root), state, "names")
 
 
-def test_a_graph_that_shards_nothing_says_so_where_it_matters(root, monkeypatch) -> None:
+def test_a_graph_that_shards_nothing_says_so_where_it_matters(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = load(lister(root)).resumable()
     assert len(list(data)) == 13
     monkeypatch.setenv("SLURM_PROCID", "0")
@@ -270,7 +269,7 @@ def test_a_graph_that_shards_nothing_says_so_where_it_matters(root, monkeypatch)
         list(data)
 
 
-def test_set_epoch_and_stats(root) -> None:
+def test_set_epoch_and_stats(root: str) -> None:
     data = GRAPHS["ours"](root)
     epochs = [list(data) for _ in range(3)]
     data.set_epoch(1)

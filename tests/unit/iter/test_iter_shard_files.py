@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
+from typing import Any, Literal
 
 import pytest
 from torch.utils.data import DataLoader, IterableDataset, IterDataPipe
@@ -29,7 +30,10 @@ class Names(IterDataPipe[str]):
         yield from self.names
 
 
-SOURCES = {"a list": lambda: IterableWrapper(NAMES), "a pipe": lambda: Names(NAMES)}
+SOURCES: dict[str, Callable[[], Any]] = {
+    "a list": lambda: IterableWrapper(NAMES),
+    "a pipe": lambda: Names(NAMES),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +43,7 @@ def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_the_default_group_deals_as_torchs_filter_does(source) -> None:
+def test_the_default_group_deals_as_torchs_filter_does(source: str) -> None:
     for instance in range(4):
         ours, torchs = SOURCES[source]().shard_files(), SOURCES[source]().sharding_filter()
         for pipe in (ours, torchs):
@@ -48,7 +52,7 @@ def test_the_default_group_deals_as_torchs_filter_does(source) -> None:
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_dataloader2s_groups_deal_each_name_once(source) -> None:
+def test_dataloader2s_groups_deal_each_name_once(source: str) -> None:
     delivered = []
     for rank in range(2):
         for worker in range(3):
@@ -61,7 +65,9 @@ def test_dataloader2s_groups_deal_each_name_once(source) -> None:
 
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize(("uneven", "length"), [("pad", 4), ("drop", 3)])
-def test_ranks_are_equal_and_workers_split_their_rank(source, uneven, length) -> None:
+def test_ranks_are_equal_and_workers_split_their_rank(
+    source: str, uneven: Literal["keep", "pad", "drop"], length: int
+) -> None:
     for rank in range(3):
         whole = list(SOURCES[source]().shard_files(rank=rank, world_size=3, uneven=uneven))
         assert len(whole) == length
@@ -88,7 +94,9 @@ def test_ranks_given_by_hand_stand_against_the_executors() -> None:
         {"PMI_RANK": "1", "PMI_SIZE": "2"},
     ],
 )
-def test_ranks_of_the_launcher_count_unless_the_executor_knows_them(environment, monkeypatch) -> None:
+def test_ranks_of_the_launcher_count_unless_the_executor_knows_them(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert list(IterableWrapper(NAMES).shard_files()) == NAMES[1::2]
@@ -107,7 +115,9 @@ def test_sharding_twice_is_refused() -> None:
 
 @pytest.mark.parametrize("uneven", ["keep", "pad", "drop"])
 @pytest.mark.parametrize("count", [0, 1, 2, 5, 6, 8])
-def test_dealing_as_names_come_is_dealing_by_index(count, uneven) -> None:
+def test_dealing_as_names_come_is_dealing_by_index(
+    count: int, uneven: Literal["keep", "pad", "drop"]
+) -> None:
     index = FileIndex.from_entries(NAMES[:count])
     for world_size, num_workers in product((1, 2, 3, 5), (1, 2, 3)):
         for rank, worker in product(range(world_size), range(num_workers)):
@@ -134,7 +144,7 @@ class Hidden(IterableDataset[str]):
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_a_pipe_inside_another_dataset_is_split_over_workers_all_the_same(source) -> None:
+def test_a_pipe_inside_another_dataset_is_split_over_workers_all_the_same(source: str) -> None:
     loader = DataLoader(
         Hidden(SOURCES[source]().shard_files()),
         batch_size=None,
