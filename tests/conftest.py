@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,19 +20,23 @@ settings.register_profile(
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
+# A shell's background job starts with SIGINT ignored, and so would every child: the tests of Ctrl-C could not be heard.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 LIVE = ("files_open", "buffers_live", "readers_live", "listings_live")
 """Counters of a session that are zero whenever nobody reads or lists."""
 
-FOREIGN = ("RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS", "DATAPIPES_DAOS_ROOT")
-"""Variables of the surroundings that would change what a test sees."""
+FOREIGN = ("RANK", "WORLD_SIZE", "OMPI_", "PMI_", "PMIX_", "SLURM_", "TORCHELASTIC_", "DATAPIPES_DAOS_ROOT")
+"""How variables of the surroundings begin that would change what a test sees."""
 
 
 @pytest.fixture(scope="session", autouse=True)
 def job_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What the run shares between processes lies in pytest's own folder, not among the machine's jobs."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in FOREIGN:
-            patch.delenv(name, raising=False)
+        for name in [name for name in os.environ if name.startswith(FOREIGN)]:
+            patch.delenv(name)
         patch.setenv("DATAPIPES_JOB_DIR", str(tmp_path_factory.mktemp("jobs")))
         yield
 
