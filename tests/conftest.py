@@ -31,6 +31,12 @@ FOREIGN = ("RANK", "WORLD_SIZE", "OMPI_", "PMI_", "PMIX_", "SLURM_", "TORCHELAST
 """How variables of the surroundings begin that would change what a test sees."""
 
 
+def pytest_collection_finish() -> None:
+    """What torch and pytest have made by now is half a million objects that no test need look through again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def job_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What the run shares between processes lies in pytest's own folder, not among the machine's jobs."""
