@@ -79,6 +79,7 @@ test:
 
 lint: $(VENV)/nodes/.ready
 	$(VENV)/nodes/bin/ruff check .
+	$(VENV)/nodes/bin/ruff format --check .
 	$(VENV)/nodes/bin/mypy
 	$(VENV)/nodes/bin/basedpyright --pythonpath $(VENV)/nodes/bin/python
 

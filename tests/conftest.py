@@ -20,7 +20,7 @@ settings.register_profile(
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
-# A shell's background job starts with SIGINT ignored, and so would every child: the tests of Ctrl-C could not be heard.
+# A shell's background job starts with SIGINT ignored, and so would every child: no test's Ctrl-C would be heard.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -32,7 +32,7 @@ FOREIGN = ("RANK", "WORLD_SIZE", "OMPI_", "PMI_", "PMIX_", "SLURM_", "TORCHELAST
 
 
 def pytest_collection_finish() -> None:
-    """What torch and pytest have made by now is half a million objects that no test need look through again."""
+    """Torch and pytest have made half a million objects by now that no test need look through again."""
     gc.collect()
     gc.freeze()
 
