@@ -20,7 +20,7 @@ settings.register_profile(
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
-# A shell's background job starts with SIGINT ignored, and so would every child: no test's Ctrl-C would be heard.
+# A background job of a shell starts with SIGINT ignored, and so would its children: no Ctrl-C would be heard.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
