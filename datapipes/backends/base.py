@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypedDict
 
 from datapipes.errors import OptionError, UrlError
 from datapipes.records import FileEntry, ReadRequest, ReadResult
@@ -22,7 +22,9 @@ __all__ = [
     "DEFAULT_TIMEOUT_S",
     "MOST_IN_FLIGHT",
     "Backend",
+    "BatchOptions",
     "ReadIterator",
+    "ReadOptions",
     "batch_spans",
     "check_option",
     "check_read_options",
@@ -50,6 +52,25 @@ class ReadIterator(Protocol):
 
     def stats(self) -> Mapping[str, float]:
         """``items``, ``bytes``, ``errors``, ``wait_s`` (time the caller waited), ``depth`` (current)."""
+
+
+class ReadOptions(TypedDict, total=False):
+    """The options of ``read_many``, for back ends that pass them on."""
+
+    max_in_flight: int
+    max_buffer_bytes: int
+    ordered: bool
+    timeout_s: float | None
+    verify_size: bool
+
+
+class BatchOptions(TypedDict, total=False):
+    """The options of ``read_batch``, likewise."""
+
+    out: memoryview | None
+    max_in_flight: int
+    timeout_s: float | None
+    verify_size: bool
 
 
 class Backend(ABC):

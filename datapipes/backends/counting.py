@@ -6,13 +6,11 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 from datapipes.backends.base import (
-    DEFAULT_BUFFER_BYTES,
-    DEFAULT_IN_FLIGHT,
-    DEFAULT_TIMEOUT_S,
     ReadIterator,
+    ReadOptions,
 )
 from datapipes.backends.wrapping import ReadsWrapper
 from datapipes.records import ReadRequest
@@ -44,24 +42,8 @@ class CountingBackend(ReadsWrapper):
 
     path: str
 
-    def read_many(
-        self,
-        requests: Iterable[ReadRequest],
-        *,
-        max_in_flight: int = DEFAULT_IN_FLIGHT,
-        max_buffer_bytes: int = DEFAULT_BUFFER_BYTES,
-        ordered: bool = True,
-        timeout_s: float | None = DEFAULT_TIMEOUT_S,
-        verify_size: bool = False,
-    ) -> ReadIterator:
-        return self.inner.read_many(
-            self._noted(requests),
-            max_in_flight=max_in_flight,
-            max_buffer_bytes=max_buffer_bytes,
-            ordered=ordered,
-            timeout_s=timeout_s,
-            verify_size=verify_size,
-        )
+    def read_many(self, requests: Iterable[ReadRequest], **options: Unpack[ReadOptions]) -> ReadIterator:
+        return self.inner.read_many(self._noted(requests), **options)
 
     def counted(self) -> list[ReadRequest]:
         """Every read noted so far, by whatever process, in order."""

@@ -8,13 +8,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, Unpack
 
 from datapipes.backends.base import (
-    DEFAULT_BUFFER_BYTES,
-    DEFAULT_IN_FLIGHT,
-    DEFAULT_TIMEOUT_S,
     ReadIterator,
+    ReadOptions,
 )
 from datapipes.backends.reads import PassedReads
 from datapipes.backends.slices import span
@@ -94,25 +92,9 @@ class FaultBackend(ReadsWrapper):
         yield from itertools.islice(entries, fault.after_entries)
         raise fault.error(prefix)
 
-    def read_many(
-        self,
-        requests: Iterable[ReadRequest],
-        *,
-        max_in_flight: int = DEFAULT_IN_FLIGHT,
-        max_buffer_bytes: int = DEFAULT_BUFFER_BYTES,
-        ordered: bool = True,
-        timeout_s: float | None = DEFAULT_TIMEOUT_S,
-        verify_size: bool = False,
-    ) -> ReadIterator:
+    def read_many(self, requests: Iterable[ReadRequest], **options: Unpack[ReadOptions]) -> ReadIterator:
         due: dict[int, Fault] = {}
-        reads = self.inner.read_many(
-            self._marked(requests, due),
-            max_in_flight=max_in_flight,
-            max_buffer_bytes=max_buffer_bytes,
-            ordered=ordered,
-            timeout_s=timeout_s,
-            verify_size=verify_size,
-        )
+        reads = self.inner.read_many(self._marked(requests, due), **options)
         return PassedReads(reads, partial(_apply, due))
 
     def _marked(self, requests: Iterable[ReadRequest], due: dict[int, Fault]) -> Iterator[ReadRequest]:

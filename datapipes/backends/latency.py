@@ -8,13 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 from datapipes.backends.base import (
-    DEFAULT_BUFFER_BYTES,
     DEFAULT_IN_FLIGHT,
     DEFAULT_TIMEOUT_S,
     ReadIterator,
+    ReadOptions,
     check_option,
     check_read_options,
 )
@@ -54,29 +54,13 @@ class LatencyBackend(ReadsWrapper):
         time.sleep(self.list_s)
         yield from entries
 
-    def read_many(
-        self,
-        requests: Iterable[ReadRequest],
-        *,
-        max_in_flight: int = DEFAULT_IN_FLIGHT,
-        max_buffer_bytes: int = DEFAULT_BUFFER_BYTES,
-        ordered: bool = True,
-        timeout_s: float | None = DEFAULT_TIMEOUT_S,
-        verify_size: bool = False,
-    ) -> ReadIterator:
-        check_read_options(
-            max_in_flight=max_in_flight, max_buffer_bytes=max_buffer_bytes, timeout_s=timeout_s
-        )
+    def read_many(self, requests: Iterable[ReadRequest], **options: Unpack[ReadOptions]) -> ReadIterator:
+        max_in_flight = options.get("max_in_flight", DEFAULT_IN_FLIGHT)
+        timeout_s = options.get("timeout_s", DEFAULT_TIMEOUT_S)
+        check_read_options(max_in_flight=max_in_flight, timeout_s=timeout_s)
 
         def read(late: Iterable[ReadRequest]) -> ReadIterator:
-            return self.inner.read_many(
-                late,
-                max_in_flight=max_in_flight,
-                max_buffer_bytes=max_buffer_bytes,
-                ordered=ordered,
-                timeout_s=timeout_s,
-                verify_size=verify_size,
-            )
+            return self.inner.read_many(late, **options)
 
         return _LateReads(requests, read, self.open_s + self.read_s, timeout_s, max_in_flight)
 

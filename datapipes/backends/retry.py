@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar, Unpack
 
 from datapipes.backends.base import (
-    DEFAULT_BUFFER_BYTES,
-    DEFAULT_IN_FLIGHT,
     DEFAULT_TIMEOUT_S,
+    BatchOptions,
     ReadIterator,
+    ReadOptions,
     check_option,
 )
 from datapipes.backends.wrapping import ReadsWrapper
@@ -87,25 +87,14 @@ class RetryBackend(ReadsWrapper):
             else:
                 return
 
-    def read_many(
-        self,
-        requests: Iterable[ReadRequest],
-        *,
-        max_in_flight: int = DEFAULT_IN_FLIGHT,
-        max_buffer_bytes: int = DEFAULT_BUFFER_BYTES,
-        ordered: bool = True,
-        timeout_s: float | None = DEFAULT_TIMEOUT_S,
-        verify_size: bool = False,
-    ) -> ReadIterator:
-        reads = self.inner.read_many(
-            requests,
-            max_in_flight=max_in_flight,
-            max_buffer_bytes=max_buffer_bytes,
-            ordered=ordered,
-            timeout_s=timeout_s,
-            verify_size=verify_size,
-        )
-        return _RetriedReads(self, reads, timeout_s=timeout_s, verify_size=verify_size)
+    def read_many(self, requests: Iterable[ReadRequest], **options: Unpack[ReadOptions]) -> ReadIterator:
+        reads = self.inner.read_many(requests, **options)
+        again: BatchOptions = {
+            "max_in_flight": 1,
+            "timeout_s": options.get("timeout_s", DEFAULT_TIMEOUT_S),
+            "verify_size": options.get("verify_size", False),
+        }
+        return _RetriedReads(self, reads, again)
 
     def stat(self, url: str) -> FileEntry:
         return self._call(partial(self.inner.stat, url))
@@ -162,7 +151,7 @@ class _RetriedReads:
     """The results of ``reads``; an item that failed for a transient reason is read again before it is given,
     while those behind it go on."""
 
-    def __init__(self, policy: RetryBackend, reads: ReadIterator, **options: Any) -> None:
+    def __init__(self, policy: RetryBackend, reads: ReadIterator, options: BatchOptions) -> None:
         self._policy = policy
         self._reads = reads
         self._options = options
@@ -188,7 +177,7 @@ class _RetriedReads:
             if self._closed.is_set():
                 raise StopIteration
             self._retries += 1
-            latest = self._policy.inner.read_batch([result.request], max_in_flight=1, **self._options)[0]
+            latest = self._policy.inner.read_batch([result.request], **self._options)[0]
             result, error = latest._replace(position=result.position), latest.error
         return result
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Unpack
 
 from datapipes.backends.base import (
-    DEFAULT_BUFFER_BYTES,
-    DEFAULT_IN_FLIGHT,
-    DEFAULT_TIMEOUT_S,
     Backend,
+    BatchOptions,
     ReadIterator,
+    ReadOptions,
     Results,
 )
 from datapipes.records import FileEntry, ReadRequest
@@ -38,37 +37,11 @@ class WrapperBackend(Backend):
     ) -> Iterator[FileEntry]:
         return self.inner.list(prefix, recursive=recursive, start_after=start_after, sizes=sizes)
 
-    def read_many(
-        self,
-        requests: Iterable[ReadRequest],
-        *,
-        max_in_flight: int = DEFAULT_IN_FLIGHT,
-        max_buffer_bytes: int = DEFAULT_BUFFER_BYTES,
-        ordered: bool = True,
-        timeout_s: float | None = DEFAULT_TIMEOUT_S,
-        verify_size: bool = False,
-    ) -> ReadIterator:
-        return self.inner.read_many(
-            requests,
-            max_in_flight=max_in_flight,
-            max_buffer_bytes=max_buffer_bytes,
-            ordered=ordered,
-            timeout_s=timeout_s,
-            verify_size=verify_size,
-        )
+    def read_many(self, requests: Iterable[ReadRequest], **options: Unpack[ReadOptions]) -> ReadIterator:
+        return self.inner.read_many(requests, **options)
 
-    def read_batch(
-        self,
-        requests: Sequence[ReadRequest],
-        *,
-        out: memoryview | None = None,
-        max_in_flight: int = DEFAULT_IN_FLIGHT,
-        timeout_s: float | None = DEFAULT_TIMEOUT_S,
-        verify_size: bool = False,
-    ) -> Results:
-        return self.inner.read_batch(
-            requests, out=out, max_in_flight=max_in_flight, timeout_s=timeout_s, verify_size=verify_size
-        )
+    def read_batch(self, requests: Sequence[ReadRequest], **options: Unpack[BatchOptions]) -> Results:
+        return self.inner.read_batch(requests, **options)
 
     def stat(self, url: str) -> FileEntry:
         return self.inner.stat(url)
