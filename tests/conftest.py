@@ -48,6 +48,14 @@ def job_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture
+def fresh_forkserver() -> None:
+    """The next forkserver starts with this test's environment, not that of an earlier test."""
+    from multiprocessing import forkserver
+
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]  # made for tests like this one
+
+
+@pytest.fixture
 def daos_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The root of the embedded container: ``daos://tank/train/x`` is ``daos_root / "tank/train/x"``."""
     root = tmp_path / "daos"

@@ -176,5 +176,6 @@ def through_json(state: State) -> State:
 
 
 def through_pickle(value: T) -> T:
+    """``value`` as another process would get it."""
     copied: T = pickle.loads(pickle.dumps(value))  # noqa: S301 - our own, a moment ago
     return copied

@@ -16,7 +16,7 @@ START_METHODS = ["fork", "forkserver", "spawn"]
 
 
 @pytest.fixture
-def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, list[str]]:
+def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_forkserver: None) -> tuple[str, list[str]]:
     """(the URL of a directory, the URLs of the 23 files below it) in an embedded container."""
     monkeypatch.setenv("DATAPIPES_DAOS_ROOT", str(tmp_path))
     return make_files(tmp_path, 23)
