@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from benchmarks.data import scratch
+from benchmarks.depth import depth_table
 from benchmarks.harness import print_machine
 from benchmarks.latency import latency_table
 from benchmarks.listing import index_table, listing_table
@@ -12,7 +13,7 @@ from benchmarks.overhead import overhead_table
 from benchmarks.reading import read_table
 from benchmarks.resuming import resume_table
 
-TABLES = ("read", "latency", "overhead", "listing", "index")
+TABLES = ("read", "latency", "depth", "overhead", "listing", "index")
 
 
 def main() -> None:
@@ -34,6 +35,8 @@ def main() -> None:
             read_table(root, count=2_000 // scale, size=112 * 1024, repeats=repeats)
         if "latency" in wanted:
             latency_table(root, count=10_000 // scale, repeats=max(1, repeats // 2))
+        if "depth" in wanted:
+            depth_table(root, count=2_000, repeats=max(1, repeats // 2))
         if "overhead" in wanted:
             overhead_table(root, count=20_000 // scale, repeats=repeats)
         if "listing" in wanted:

@@ -27,24 +27,24 @@ class Contender:
     name: str
     run: Callable[[], int | tuple[int, float, float]]
     note: Callable[[], str] = lambda: ""
-    wall_s: list[float] = field(default_factory=list)
-    cpu_s: list[float] = field(default_factory=list)
-    items: int = 0
+    wall_us: list[float] = field(default_factory=list)
+    """Microseconds of wall clock an item, of each run; ``cpus_us``: of the client's CPU."""
+    cpus_us: list[float] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
         """Items a second, median over the runs."""
-        return self.items / statistics.median(self.wall_s)
-
-    @property
-    def cpu_us(self) -> float:
-        """Microseconds of client CPU an item, median over the runs."""
-        return 1e6 * statistics.median(self.cpu_s) / self.items
+        return 1e6 / self.item_us
 
     @property
     def item_us(self) -> float:
         """Microseconds of wall clock an item, median over the runs."""
-        return 1e6 / self.rate
+        return statistics.median(self.wall_us)
+
+    @property
+    def cpu_us(self) -> float:
+        """Microseconds of client CPU an item, median over the runs."""
+        return statistics.median(self.cpus_us)
 
 
 def _cpu() -> float:
@@ -62,10 +62,9 @@ def interleave(contenders: Sequence[Contender], repeats: int) -> Sequence[Conten
             wall, cpu = time.perf_counter() - wall, _cpu() - cpu
             if isinstance(result, tuple):
                 result, wall, cpu = result
-            contender.items = result
             if turn:
-                contender.wall_s.append(wall)
-                contender.cpu_s.append(cpu)
+                contender.wall_us.append(1e6 * wall / result)
+                contender.cpus_us.append(1e6 * cpu / result)
     return contenders
 
 

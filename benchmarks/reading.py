@@ -81,7 +81,7 @@ class EngineRun:
         self.depth = 0.0
 
     def __call__(self) -> int:
-        results = self.session.read_many(self.requests, result=ReadResult, error=_fail, **self.options)
+        results = self.session.read_many(self.requests, result=ReadResult, error=fail, **self.options)
         count = sum(map(len, batches(results)))
         self.depth = results.stats()["depth"]
         results.close()
@@ -103,14 +103,15 @@ class EngineTensorRun:
 
     def __call__(self) -> int:
         out = self.tensor.numpy().data
-        options: dict[str, Any] = {"result": ReadResult, "error": _fail, "max_in_flight": BATCH, "out": out}
+        options: dict[str, Any] = {"result": ReadResult, "error": fail, "max_in_flight": BATCH, "out": out}
         count = 0
         for batch in self.batches:
             count += len(self.session.read_batch(batch, spans=self.spans[: len(batch)], **options))
         return count
 
 
-def _fail(tag: object, operation: str, errno: int) -> Exception:
+def fail(tag: object, operation: str, errno: int) -> Exception:
+    """What a read that fails becomes: these files are all there."""
     return OSError(errno, f"{operation}: {os.strerror(errno)}")
 
 
