@@ -130,7 +130,7 @@ class MemoryBackend(Backend):
         try:
             data = cut(self._data(request.url, "open"), request, verify_size=verify_size)
         except DatapipesError as error:
-            return ReadResult(position, request, None, error)
+            return ReadResult(position, request, None, error.with_traceback(None))
         return ReadResult(position, request, data, None)
 
     def stat(self, url: str) -> FileEntry:

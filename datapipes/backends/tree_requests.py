@@ -54,7 +54,7 @@ def translated_with_care(request: ReadRequest, path_of: Callable[[str], str]) ->
         try:
             return path_of(url), offset, length, size, request
         except DatapipesError as error:
-            reason = error
+            reason = error.with_traceback(None)  # it would hold this frame, and so itself
     refused = Refused(*request)
     refused.reason = reason
     return _NO_SUCH_PATH, 0, WHOLE, UNKNOWN_SIZE, refused
