@@ -76,10 +76,23 @@ class Epochs:
             if owner == os.getpid():
                 self._heed_parent(record)
             joined = record["iterations"].get(token)
-            if joined is not None and joined["epoch"] == epoch and record["next"] == epoch + 1:
-                joined["slots"].append(slot)
-            else:
+            again = joined is not None and slot in joined["slots"]
+            if joined is None or again or joined["epoch"] != epoch or record["next"] != epoch + 1:
+                if again:
+                    self._forget_namesakes(record, token)
                 self._open(record, token, slot, epoch)
+            else:
+                joined["slots"].append(slot)
+
+    def _forget_namesakes(self, record: dict[str, Any], token: str) -> None:
+        """Make room for workers that start with the seed of earlier ones: StatefulDataLoader gives those of a
+        loaded state the seed that was saved, and where that was in this process, their later iterations
+        would be taken for those of the earlier workers."""
+        beginning = token.rpartition(".")[0] + "."
+        kept = {
+            name: joined for name, joined in record["iterations"].items() if not name.startswith(beginning)
+        }
+        record["iterations"] = kept
 
     def _open(self, record: dict[str, Any], token: str, slot: int, epoch: int) -> int:
         iterations = record["iterations"]

@@ -120,6 +120,22 @@ def test_resume_with_persistent_workers_and_a_second_interruption(
     assert got + list(third) == whole
 
 
+@pytest.mark.parametrize("persistent", [False, True])
+def test_a_state_loaded_into_the_loader_that_gave_it_brings_back_that_epoch_and_the_next_ones(
+    train: tuple[str, list[str]], persistent: bool
+) -> None:
+    url, _ = train
+    loader = loader_of(ours(url), 2, persistent_workers=persistent)
+    list(loader)
+    list(loader)
+    iterator = iter(loader)
+    next(iterator)
+    state = through_json(loader.state_dict())
+    first_time = [list(iterator), list(loader), list(loader)]
+    loader.load_state_dict(state)
+    assert [list(loader) for _ in range(3)] == first_time
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_state_after_the_end_starts_the_next_epoch(train: tuple[str, list[str]], workers: int) -> None:
     url, _ = train
