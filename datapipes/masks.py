@@ -18,7 +18,11 @@ def url_filter(masks: str | Sequence[str] | None) -> Callable[[str], bool] | Non
     No masks (None, an empty string or list) let everything through, as in torchdata. The base name is
     compared as it is in the store, without the escapes of a URL, and upper and lower case are different.
     """
-    if masks is None or len(masks) == 0:
+    if masks is None:
+        return None
+    if not isinstance(masks, Sequence):
+        raise OptionError(f"masks must be a pattern such as '*.png', or a list of patterns, not {masks!r}")
+    if len(masks) == 0:
         return None
     given = [masks] if isinstance(masks, str) else list(masks)
     if not all(isinstance(mask, str) for mask in given):

@@ -117,7 +117,6 @@ def check_sources(sources: Any) -> None:
 
 def check_masks(masks: Any) -> tuple[str, ...] | None:
     """The masks as a tuple; OptionError for what is no mask."""
-    if masks is not None and not isinstance(masks, (str, Sequence)):
-        raise OptionError(f"masks must be a pattern such as '*.png', or a list of patterns, not {masks!r}")
-    url_filter(masks)  # says what is wrong with one
-    return None if masks is None else (masks,) if isinstance(masks, str) else tuple(masks)
+    if url_filter(masks) is None:  # says what is wrong with one
+        return None
+    return (masks,) if isinstance(masks, str) else tuple(masks)

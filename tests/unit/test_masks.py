@@ -41,6 +41,7 @@ def test_name_with_a_newline_is_matched_whole() -> None:
     assert not matches("dir/a.png\nb")
 
 
-def test_mask_that_is_no_text_is_refused() -> None:
+@pytest.mark.parametrize("masks", [["*.png", 3], 0, 5, True, object(), [b"*.png"]])
+def test_mask_that_is_no_text_is_refused(masks: Any) -> None:
     with pytest.raises(OptionError, match="masks"):
-        url_filter(["*.png", 3])  # type: ignore[list-item]
+        url_filter(masks)

@@ -168,6 +168,12 @@ def test_absurd_options_are_refused_when_made(options: dict[str, Any]) -> None:
         ListFiles("memory://x/y", **options)
 
 
+@pytest.mark.parametrize("masks", ["", [], None])
+def test_no_mask_lets_every_name_through(store: Any, masks: Any) -> None:
+    store.fill(3)
+    assert len(ListFiles(f"{store.root}/d", masks=masks)) == 3
+
+
 def test_iterator_cannot_be_relisted() -> None:
     with pytest.raises(OptionError, match="only once"):
         ListFiles(iter(["memory://x"]), relist="epoch")
