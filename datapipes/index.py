@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from datapipes.backends.base import Backend
 from datapipes.errors import OptionError
 from datapipes.index_build import Listing, write_index
-from datapipes.index_format import BLOCK_NAMES, Fingerprint, damaged
+from datapipes.index_format import BLOCK_NAMES, Fingerprint, absolute_path, damaged
 from datapipes.index_mapping import BLOCK_SHIFT, IndexMapping
 from datapipes.records import FileEntry
 
@@ -41,7 +41,7 @@ class FileIndex:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, expected: str | None = None) -> None:
-        self._path = Path(os.path.abspath(path))
+        self._path = absolute_path(path)
         self._expected = expected  # fingerprint of the index that was sent here
         self._mapped: IndexMapping | None = None
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import uuid
 import zlib
 from array import array
@@ -16,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipes.backends.base import Backend
-from datapipes.errors import OptionError, UrlError, error_from_os
+from datapipes.errors import OptionError, UrlError, error_from_errno, error_from_os
 from datapipes.index_format import (
     BLOCK_NAMES,
     HEADER_BYTES,
@@ -25,6 +27,7 @@ from datapipes.index_format import (
     Block,
     Description,
     Fingerprint,
+    absolute_path,
     describe,
     pack_header,
 )
@@ -74,6 +77,8 @@ class Listing:
         resolve: Callable[[str], Backend],
     ) -> None:
         self._urls = [urls] if isinstance(urls, (str, os.PathLike)) else urls
+        if not isinstance(self._urls, Iterable):
+            raise UrlError(f"urls must be a URL or an iterable of URLs, not {urls!r:.200}", operation="list")
         self._recursive, self._sizes, self._resolve = recursive, sizes, resolve
         self._matches = url_filter(masks)
         self._named: list[str] = []
@@ -105,7 +110,7 @@ class _Writer:
     """A file under construction beside its final place; ``finish`` moves it there, leaving it removes it."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(os.path.abspath(path))
+        self.path = absolute_path(path)
         self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial")
         self._fd = -1
         self._at = HEADER_BYTES
@@ -114,6 +119,7 @@ class _Writer:
         self._fingerprint = Fingerprint()
 
     def __enter__(self) -> Self:
+        self._refuse_other_kinds()
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self._fd = os.open(self._partial, flags, 0o666)
@@ -121,6 +127,19 @@ class _Writer:
             hint = "Give a path in a directory that exists and can be written"
             raise error_from_os(error, url=str(self.path), operation="write index", hint=hint) from error
         return self
+
+    def _refuse_other_kinds(self) -> None:
+        """Raise unless what stands at the path is a file, a link or nothing: ``os.replace`` would put the
+        index in the place of a device too, ``/dev/null`` say."""
+        try:
+            mode = os.lstat(self.path).st_mode
+        except OSError:
+            return  # nothing there, or what making the partial file will say better
+        if stat.S_ISREG(mode) or stat.S_ISLNK(mode):
+            return
+        code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EEXIST
+        hint = "It is no regular file and has been left alone. Give the path of a file"
+        raise error_from_errno(code, url=str(self.path), operation="write index", hint=hint)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

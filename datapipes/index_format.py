@@ -16,17 +16,20 @@ of the header is the same in every version.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import struct
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datapipes.errors import IndexFileError
+from datapipes.errors import IndexFileError, OptionError
 
 __all__ = [
     "BLOCK_NAMES",
@@ -36,6 +39,7 @@ __all__ = [
     "Block",
     "Description",
     "Fingerprint",
+    "absolute_path",
     "describe",
     "pack_header",
     "parse_description",
@@ -94,6 +98,16 @@ class Fingerprint:
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def absolute_path(path: str | os.PathLike[str]) -> Path:
+    """Where the file is or is to be; OptionError for what no file can be called."""
+    if isinstance(path, (str, os.PathLike)):
+        with contextlib.suppress(UnicodeEncodeError, TypeError):
+            text = os.fspath(path)
+            if b"\0" not in os.fsencode(text):
+                return Path(os.path.abspath(text))
+    raise OptionError(f"the path of an index must be the path of a file, not {path!r:.200}")
+
+
 def pack_header(file_bytes: int, description_offset: int, description: bytes) -> bytes:
     """The header of a complete file."""
     fields = (_MAGIC, _VERSION, 0, file_bytes, description_offset, len(description), zlib.crc32(description))
@@ -114,6 +128,8 @@ def parse_header(header: bytes, file_bytes: int, path: str) -> tuple[int, int, i
     if length != file_bytes:
         wrong = "is cut off" if file_bytes < length else "has grown"
         raise _unfit(path, f"{wrong}: it has {file_bytes} bytes and should have {length}", _AGAIN)
+    if offset + description_bytes != length:
+        raise damaged(path, "its description does not lie at its end")
     return offset, description_bytes, crc
 
 
@@ -131,9 +147,24 @@ def parse_description(text: bytes, crc: int, path: str) -> Description:
     try:
         fields: Mapping[str, Any] = json.loads(text)
         blocks = [Block(*block) for block in fields["blocks"]]
-        return Description(**{**fields, "blocks": blocks})
+        description = Description(**{**fields, "blocks": blocks})
+        _check_types(description)
     except (ValueError, TypeError, KeyError) as error:
         raise damaged(path, f"its description cannot be read ({error})") from None
+    return description
+
+
+def _check_types(description: Description) -> None:
+    """Raise TypeError where another program wrote what passes for a description, checksum and all."""
+    names, blocks, source, options, fingerprint = description
+    numbers = [names, *(n for block in blocks for n in (block.offset, block.name_bytes, block.crc))]
+    if not all(type(number) is int and 0 <= number < 1 << 62 for number in numbers):
+        raise TypeError("a count or a place is none")
+    texts = [source, fingerprint, *(block.root for block in blocks)]
+    if not all(type(text) is str for text in texts) or type(options) is not dict:
+        raise TypeError("a text or the options are none")
+    if not all(type(block.wide) is bool for block in blocks):
+        raise TypeError("a block is neither wide nor narrow")
 
 
 def damaged(path: str, what: str) -> IndexFileError:

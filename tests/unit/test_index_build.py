@@ -144,6 +144,12 @@ def test_source_that_is_no_url_is_refused(build: Callable[..., FileIndex], urls:
         build(urls)
 
 
+@pytest.mark.parametrize("urls", [None, 3, True])
+def test_sources_that_cannot_be_walked_are_refused(build: Callable[..., FileIndex], urls: Any) -> None:
+    with pytest.raises(UrlError, match="iterable of URLs"):
+        build(urls)
+
+
 def test_masks_are_checked_before_anything_is_listed(build: Callable[..., FileIndex], tree: Tree) -> None:
     with pytest.raises(OptionError, match="masks"):
         build("store://c", masks=[1])

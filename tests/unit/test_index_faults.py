@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import resource
 import shutil
@@ -13,12 +14,20 @@ import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from datapipes.errors import BackendIOError, FileMissingError, IndexFileError, IsDirectoryError
+from datapipes.errors import (
+    BackendIOError,
+    FileMissingError,
+    IndexFileError,
+    IsDirectoryError,
+    OptionError,
+)
 from datapipes.index import FileIndex
+from datapipes.index_format import HEADER_BYTES, pack_header, parse_header
 from datapipes.records import FileEntry
 
 ENTRIES = [FileEntry(f"daos://tank/train/{i % 10}/{i:05d}.png", i * 3) for i in range(1000)]
@@ -188,6 +197,48 @@ def test_place_that_cannot_be_written_is_named(tmp_path: Path, target: str) -> N
         FileIndex.from_entries(ENTRIES, tmp_path / target)
     assert caught.value.url == os.path.abspath(tmp_path / target)
     assert os.listdir(tmp_path) == []
+
+
+def test_what_is_no_file_is_never_replaced(tmp_path: Path) -> None:
+    target = tmp_path / "fifo"
+    os.mkfifo(target)
+    with pytest.raises(BackendIOError, match="left alone") as caught:
+        FileIndex.from_entries(ENTRIES, target)
+    assert caught.value.errno == errno.EEXIST
+    assert target.is_fifo()
+    assert os.listdir(tmp_path) == ["fifo"]
+
+
+@pytest.mark.parametrize("target", [3, b"x", "a\0b", "\ud800", ["x"]])
+def test_what_is_no_path_is_refused(target: Any) -> None:
+    with pytest.raises(OptionError, match="path of an index"):
+        FileIndex.from_entries(ENTRIES, target)
+    with pytest.raises(OptionError, match="path of an index"):
+        FileIndex.open(target)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("names", "x"),
+        ("names", 1 << 70),
+        ("blocks", [["a", 1, "", False, 1]]),
+        ("blocks", [[1 << 70, 1, "", False, 1]]),
+        ("options", 3),
+        ("source", None),
+    ],
+)
+def test_description_of_another_program_is_damage_though_its_checksum_is_right(
+    path: Path, field: str, value: Any
+) -> None:
+    content = path.read_bytes()
+    offset, length, _ = parse_header(content[:HEADER_BYTES], len(content), str(path))
+    fields = json.loads(content[offset : offset + length])
+    description = json.dumps(fields | {field: value}).encode()
+    header = pack_header(offset + len(description), offset, description)
+    path.write_bytes(header + content[HEADER_BYTES:offset] + description)
+    with pytest.raises(IndexFileError, match="description cannot be read"):
+        FileIndex.open(path)
 
 
 BUILD = """
