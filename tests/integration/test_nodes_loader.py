@@ -138,6 +138,26 @@ def test_loader_resumes_exactly_at_every_item(graph: str, restart: bool) -> None
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
+def test_loader_resumed_from_the_end_of_an_epoch_can_be_interrupted_in_the_next(graph: str) -> None:
+    def make() -> Loader[Any]:
+        return Loader(GRAPHS[graph](), restart_on_stop_iteration=False)
+
+    wanted = epochs(3)
+    loader = make()
+    iterator = iter(loader)
+    states = [loader.state_dict() for _ in iterator]
+    for end in (states[-1], loader.state_dict()):
+        resumed = make()
+        resumed.load_state_dict(end)
+        assert numbers(resumed) == []
+        first = next(iter(resumed))
+        again = make()
+        again.load_state_dict(resumed.state_dict())
+        assert numbers([first]) + numbers(again) == wanted[1]
+        assert numbers(again) == wanted[2]
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
 def test_state_at_the_end_of_an_epoch_starts_the_next(graph: str) -> None:
     wanted = epochs(3)
     loader = Loader(GRAPHS[graph]())
