@@ -265,5 +265,5 @@ class _Walk(Iterator[Any]):
 def _checked(state: Any, order: RankOrder) -> tuple[int, int]:
     """Epoch and position of ``state``; StateError unless it is of a sampler with the shape of ``order``."""
     check_kind(state, KIND, VERSION)
-    match_identity(state.get(SHAPE_KEY) or {}, order.shape())
+    match_identity(state.get(SHAPE_KEY), order.shape())
     return stored_count(state, EPOCH_KEY), stored_count(state, POSITION_KEY, most=order.longest())

@@ -11,7 +11,7 @@ from the recorded seed. Payload is never read again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from torch.utils.data import IterableDataset, IterDataPipe, get_worker_info
@@ -144,6 +144,10 @@ class ResumableIterator(Iterator[T_co]):
         """
         self.close()
         state = state_dict
+        if not isinstance(state, Mapping):
+            raise StateError(
+                f"this is not a state of .resumable(): {state!r:.200}; pass what state_dict() returned"
+            )
         if state.get(self.KIND_KEY) != self.KIND or state.get(self.VERSION_KEY) != self.VERSION:
             raise StateError(
                 f"this is not a state of .resumable(), version {self.VERSION}: it says "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Any, TypeVar
 
@@ -52,7 +53,9 @@ class StageNode(BaseNode[T]):
         if state is None:
             state, self._ended = self._ended, None  # the stage, given it, starts the next epoch
         else:
-            self._ended = fresh_copy(state) if dict(state).get(FINISHED_KEY) else None
+            given: Any = state  # what is no state at all, the stage refuses
+            over = isinstance(given, Mapping) and given.get(FINISHED_KEY)
+            self._ended = fresh_copy(given) if over else None
         if state is None and self._begun and _at_start(self.stage.get_state()):
             self.stage.keep_epoch()
         self._begun = True

@@ -184,7 +184,8 @@ class LoadFiles(Stage[Any]):
             position = 0 if state is None or finished else stored_count(state, POSITION_KEY)
             cursor = Cursor(position, self._saved_ahead(state, None))
             feed = NameFeed(source, cursor, stores, self._access, window=window)
-            feed.open(None if state is None else state.get(SOURCE_KEY, {}), finished=finished)
+            # A state whose source is missing, or None, is damaged: it must not pass for no state at all.
+            feed.open(None if state is None else state.get(SOURCE_KEY) or {}, finished=finished)
         return Reading(
             self._header(epoch),
             cursor,

@@ -125,8 +125,8 @@ class NameFeed:
     def _reset_source(self, saved: State | None, snapshot: Any) -> None:
         try:
             self._source.reset(fresh_copy(snapshot))
-        except (AssertionError, AttributeError, KeyError, IndexError, TypeError) as error:
-            if saved is None:
+        except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+            if saved is None or isinstance(error, DatapipesError):
                 raise
             raise StateError(
                 f"the source ({type(self._source).__name__}) cannot take up its part of the state "

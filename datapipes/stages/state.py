@@ -57,7 +57,7 @@ def check_kind(state: Any, kind: str, version: int) -> None:
             f"the state is of another pipeline: made by {state[KIND_KEY]!r}, given to {kind!r}. "
             "Resume it with the pipeline that made it"
         )
-    if state[VERSION_KEY] != version:
+    if state[VERSION_KEY] != version or type(state[VERSION_KEY]) is not int:
         raise StateError(
             f"the state of {kind} is of version {state[VERSION_KEY]!r}, and this release reads version "
             f"{version}. Resume it with the release that made it, or start the epoch anew"
@@ -97,6 +97,8 @@ def match_identity(saved: Any, own: State, *, except_for: Collection[str] = ()) 
     """
     if KIND_KEY in own:
         check_kind(saved, own[KIND_KEY], own[VERSION_KEY])
+    elif not isinstance(saved, Mapping):
+        raise StateError(f"the state is damaged: a part of it is {saved!r:.200}, which names nothing")
     for key, value in own.items():
         if key == SOURCE_KEY and isinstance(value, dict):
             match_identity(saved.get(key), value, except_for=except_for)

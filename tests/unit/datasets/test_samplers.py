@@ -199,6 +199,8 @@ def test_state_of_another_sampler_is_refused(other: dict[str, Any], named: str) 
         {"version": 2},
         {"kind": "something"},
         {"shape": None},
+        {"shape": 3},
+        {"shape": "count"},
         {"epoch": -1},
         {"position": -1},
         {"position": N + 1},

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from torch.utils.data import IterDataPipe
@@ -243,6 +243,8 @@ def test_states_that_do_not_fit_are_refused_and_say_why(root: str, monkeypatch: 
 
     same = GRAPHS["torch's"](root)
     refused(same, {}, "not a state of .resumable")
+    for junk in (None, 3, "kind", [state]):
+        refused(same, cast("Any", junk), "not a state of .resumable")
     refused(same, {**state, "version": 2}, "version")
     refused(same, {**state, "kind": "load_files"}, "not a state of .resumable")
     refused(same, {**state, "workers": [1, 2]}, "worker")

@@ -231,6 +231,31 @@ def test_state_of_another_pipeline_is_refused() -> None:
         assert len(list(other)) in (N, N - 1)
 
 
+@pytest.mark.parametrize("state", [3, "finished", b"x", [1, 2], object()])
+def test_what_is_no_state_is_refused(state: Any) -> None:
+    for node in (FileLoader(NAMES), FileShuffler(NAMES), FileLister(ROOT)):
+        with pytest.raises(StateError):
+            node.reset(state)
+
+
+@pytest.mark.parametrize("change", [{"source": None}, {"source": {}}, {"source": 3}])
+def test_state_without_its_source_never_starts_from_the_beginning(change: dict[str, Any]) -> None:
+    for source in (NAMES, IterableWrapper(NAMES)):
+        node = FileLoader(source)
+        take(node, 3)
+        with pytest.raises(StateError):
+            FileLoader(source).reset({**node.state_dict(), **change})
+
+
+def test_source_that_cannot_take_up_its_state_is_a_state_error() -> None:
+    node = FileLoader(IterableWrapper(NAMES))
+    take(node, 3)
+    state = node.state_dict()
+    state["source"]["snapshot"]["_num_yielded"] = N + 5  # torchdata says ValueError
+    with pytest.raises(StateError, match="cannot take up"):
+        FileLoader(IterableWrapper(NAMES)).reset(state)
+
+
 def test_close_ends_the_iteration_and_reset_starts_anew() -> None:
     node = FileLoader(NAMES)
     take(node, 3)

@@ -32,6 +32,7 @@ NESTED = st.recursive(
     [
         ("kind", "other", "another pipeline"),
         ("version", 2, "version 2"),
+        ("version", True, "version True"),
         ("seed", 5, "same seed"),
         ("seed", False, "same seed"),
         ("source", None, "inner"),
@@ -49,6 +50,13 @@ def test_difference_is_named(path: str, value: Any, words: str) -> None:
     (saved[parents[0]] if parents else saved)[key] = value
     with pytest.raises(StateError, match=words):
         match_identity(saved, OWN)
+
+
+@pytest.mark.parametrize("saved", [None, 3, True, "seed", ["seed"]])
+def test_what_is_no_state_is_refused(saved: Any) -> None:
+    for own in (OWN, {"seed": 3}):
+        with pytest.raises(StateError):
+            match_identity(saved, own)
 
 
 def test_missing_key_is_named() -> None:
