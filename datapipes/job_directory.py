@@ -33,7 +33,10 @@ _ADVICE = "Set DATAPIPES_JOB_DIR to a directory of your own"
 def base_directory() -> Path:
     """Where this user's jobs have their directories: below ``DATAPIPES_JOB_DIR``, else the system's
     temporary directory."""
-    root = os.environ.get("DATAPIPES_JOB_DIR") or tempfile.gettempdir()
+    try:
+        root = os.environ.get("DATAPIPES_JOB_DIR") or tempfile.gettempdir()
+    except OSError as error:  # none of the usual ones can be written to: full, perhaps
+        raise error_from_os(error, url="DATAPIPES_JOB_DIR", operation="open job", hint=_ADVICE) from error
     return Path(os.path.abspath(root)) / f"datapipes-{os.geteuid()}"
 
 

@@ -45,7 +45,8 @@ class SharedTable:
                     _write_zeros(self._fd, size)  # a full disk is an error here, not a crash later
                 self._map = mmap.mmap(self._fd, size)
         except OSError as error:
-            raise error_from_os(error, url=str(path), operation="open job") from error
+            hint = "Make room there, or set DATAPIPES_JOB_DIR to another directory of your own"
+            raise error_from_os(error, url=str(path), operation="open job", hint=hint) from error
         self.numbers: NDArray[np.float64] = np.frombuffer(self._map, "<f8").reshape(rows, columns)
 
     @contextlib.contextmanager

@@ -144,7 +144,7 @@ class _Scratch:
         np.right_shift(mixed, np.uint32(13), out=shifted)
         mixed ^= shifted
         mixed *= np.uint32(0xC2B2AE35)
-        np.multiply(mixed, np.uint64(base), out=wide)
+        np.multiply(mixed, base, out=wide, dtype=np.uint64)  # NumPy 1 would go by the value of base
         target += self._upper[:count]
         # Below the base, the subtraction wraps round to something larger, and the minimum ignores it.
         np.subtract(target, np.uint32(base), out=shifted)

@@ -22,6 +22,7 @@ from typing import Any
 
 from torch.utils.data import get_worker_info
 
+from datapipes.errors import error_from_os
 from datapipes.job_locks import exclusive
 from datapipes.jobs import Job
 from datapipes.stages.state import check_count
@@ -148,6 +149,16 @@ class Epochs:
             after = json.dumps(record)
             if after != before:
                 # Replaced, not rewritten: a process killed half-way leaves the old record.
-                partial = path.with_suffix(f".{os.getpid()}.partial")
-                partial.write_text(after)
-                os.replace(partial, path)
+                _replace(path, after)
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    try:
+        partial.write_text(text)
+        os.replace(partial, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        hint = "Make room there, or set DATAPIPES_JOB_DIR to another directory of your own"
+        raise error_from_os(error, url=str(path), operation="write epoch", hint=hint) from error

@@ -282,3 +282,26 @@ next(left)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+FULL = """
+import errno, os, resource, sys
+from datapipes.errors import BackendIOError
+from datapipes.iter import IterableWrapper
+
+pipe = IterableWrapper(["a"]).shuffle_files()
+pipe.set_epoch(1)
+before = sorted(os.listdir(pipe.job.path))
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+try:
+    pipe.set_epoch(2)
+except BackendIOError as error:
+    print(errno.errorcode[error.errno], error.operation, sorted(os.listdir(pipe.job.path)) == before, error)
+"""
+
+
+def test_epoch_that_cannot_be_noted_is_an_error_of_ours_and_leaves_nothing() -> None:
+    done = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("EFBIG write epoch True ")
+    assert "DATAPIPES_JOB_DIR" in done.stdout
