@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -127,6 +129,34 @@ def test_place_that_is_no_directory_is_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("DATAPIPES_JOB_DIR", str(tmp_path / "file"))
     with pytest.raises(BackendIOError, match="DATAPIPES_JOB_DIR"):
         Job.at(tmp_path / "file" / f"datapipes-{os.geteuid()}" / "run").path  # noqa: B018
+
+
+NOWHERE = """
+import resource
+from datapipes.errors import BackendIOError
+from datapipes.jobs import Job
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+try:
+    Job.current()
+except BackendIOError as error:
+    print(error.operation, error)
+"""
+
+
+def test_machine_without_a_temporary_directory_is_told_what_to_set() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "DATAPIPES_JOB_DIR"}
+    done = subprocess.run(
+        [sys.executable, "-c", NOWHERE],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("open job ")
+    assert "Set DATAPIPES_JOB_DIR" in done.stdout
 
 
 def test_job_from_a_place_that_cannot_be_used_here_lives_in_our_own(root: Path, tmp_path: Path) -> None:

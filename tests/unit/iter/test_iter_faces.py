@@ -301,7 +301,9 @@ except BackendIOError as error:
 
 
 def test_epoch_that_cannot_be_noted_is_an_error_of_ours_and_leaves_nothing() -> None:
-    done = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", FULL], capture_output=True, text=True, timeout=50, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("EFBIG write epoch True ")
     assert "DATAPIPES_JOB_DIR" in done.stdout
