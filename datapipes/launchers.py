@@ -10,7 +10,10 @@ import os
 
 from datapipes.errors import OptionError
 
-__all__ = ["launcher_job_id", "launcher_rank"]
+__all__ = ["MOST_RANKS", "launcher_job_id", "launcher_rank"]
+
+MOST_RANKS = 1 << 31
+"""More ranks (or workers of one) than this are taken for a mistake."""
 
 _REMEDY = "Correct them, or unset them to run as one process"
 
@@ -58,6 +61,8 @@ def _is_batch_script() -> bool:
 
 def _pair(rank_name: str, size_name: str) -> tuple[int, int]:
     rank, size = _number(rank_name, size_name), _number(size_name, rank_name)
+    if size > MOST_RANKS:
+        raise OptionError(f"{size_name}={size} is more than the {MOST_RANKS} ranks possible. {_REMEDY}")
     if not 0 <= rank < size:
         raise OptionError(f"{rank_name}={rank} must be at least 0 and below {size_name}={size}. {_REMEDY}")
     return rank, size

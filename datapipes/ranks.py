@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from datapipes.errors import OptionError
-from datapipes.launchers import launcher_rank
+from datapipes.launchers import MOST_RANKS, launcher_rank
 from datapipes.stages.state import check_count
 
 __all__ = ["check_rank", "current_rank"]
@@ -21,7 +21,7 @@ def check_rank(rank: int | None, world_size: int | None) -> None:
         return
     if rank is None or world_size is None:
         raise OptionError(f"rank={rank!r} and world_size={world_size!r}: give both, or neither")
-    check_count("world_size", world_size, least=1)
+    check_count("world_size", world_size, least=1, most=MOST_RANKS)
     check_count("rank", rank, least=0)
     if rank >= world_size:
         raise OptionError(f"rank={rank} must be below world_size={world_size}")

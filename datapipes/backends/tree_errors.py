@@ -16,6 +16,9 @@ _HINTS = {
     errno.EPERM: "Ask for the right to it, or run as a user who has it",
     errno.ENODATA: "It has changed since its size was taken: list the files again",
     errno.EOPNOTSUPP: "Only regular files can be read",
+    errno.ENXIO: "Only regular files can be read",  # a socket
+    errno.ESPIPE: "Only regular files can be read",  # a FIFO
+    errno.ELOOP: "A symbolic link leads back to itself: mend or remove it",
     errno.EFBIG: "The file system or a limit (ulimit -f) allows no larger file",
     errno.EMFILE: "Raise the limit on open files (ulimit -n) or lower max_in_flight",
     errno.ENFILE: "The machine's table of open files is full: lower max_in_flight",

@@ -82,6 +82,8 @@ class FileDataset(Dataset[Any]):
     ) -> None:
         if output not in ("bytes", "view", "tensor"):
             raise OptionError(f"output must be 'bytes', 'view' or 'tensor', not {output!r}")
+        if transform is not None and not callable(transform):
+            raise OptionError(f"transform must be a callable or None, not {transform!r:.200}")
         if labels is not None and labels != "folder" and not callable(labels):
             raise OptionError(f"labels must be 'folder', a callable or None, not {labels!r}")
         if verify not in (None, "size"):
@@ -223,7 +225,11 @@ class FileDataset(Dataset[Any]):
 
     def _rows(self, positions: Ids) -> tuple[FileIndex, npt.NDArray[np.int64]]:
         index = self.index()
-        rows = np.asarray(positions, dtype=np.int64)
+        rows = np.asarray(positions)
+        if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iub"):
+            # Also integers beyond 64 bits, of which numpy makes objects or floats. Nothing is rounded.
+            raise IndexError(f"positions are integers in one dimension, not {positions!r:.200}")
+        rows = rows.astype(np.int64)
         if len(rows) and int(rows.min()) < 0:
             rows = np.where(rows < 0, rows + len(index), rows)
         return index, rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sized
 from typing import Any, Final, TypeVar, overload
 
@@ -100,7 +101,7 @@ class ResumableSampler(Sampler[T_co]):
     ) -> None:
         check_rank(rank, world_size)
         if isinstance(data_source, int):
-            check_count("data_source", data_source, least=0)
+            check_count("data_source", data_source, least=0, most=sys.maxsize)
         elif not isinstance(data_source, Sized):
             raise OptionError(
                 f"data_source must be a dataset with a length, or a length, not {data_source!r}"

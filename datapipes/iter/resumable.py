@@ -11,12 +11,12 @@ from the recorded seed. Payload is never read again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from torch.utils.data import IterableDataset, IterDataPipe, get_worker_info
 
-from datapipes.errors import StateError
+from datapipes.errors import OptionError, StateError
 from datapipes.iter.base import StagePipe
 from datapipes.iter.epochs import Epochs
 from datapipes.iter.graph import Graph
@@ -61,7 +61,7 @@ class Resumable(IterableDataset[T_co]):
         check_count("seed", seed, least=0)
         self.datapipe = datapipe
         self.seed = seed
-        self.stateless = tuple(stateless)
+        self.stateless = _classes(stateless)
         self._job = Job.current()
         self.epochs = Epochs(self._job)
         self._told: ToldRanks | None = None
@@ -189,3 +189,12 @@ class ResumableIterator(Iterator[T_co]):
             self.FINISHED_KEY: finished,
             **run.state(),
         }
+
+
+def _classes(stateless: Any) -> tuple[type[IterDataPipe[Any]], ...]:
+    if not isinstance(stateless, Iterable) or isinstance(stateless, (str, bytes)):
+        raise OptionError(f"stateless must be a list of classes of pipes, not {stateless!r:.200}")
+    classes = tuple(stateless)
+    for wrong in (cls for cls in classes if not isinstance(cls, type)):
+        raise OptionError(f"stateless must be a list of classes of pipes, and holds {wrong!r:.200}")
+    return classes

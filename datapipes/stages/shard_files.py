@@ -9,6 +9,7 @@ from typing import Literal
 from datapipes.errors import OptionError
 from datapipes.index import FileIndex
 from datapipes.jobs import Job
+from datapipes.launchers import MOST_RANKS
 from datapipes.records import FileEntry
 from datapipes.stages.indexed import IndexedStage, Order, Rows, chained, indexed
 from datapipes.stages.state import check_count
@@ -90,7 +91,7 @@ def rank_length(names: int, rank: int, world_size: int, uneven: Uneven) -> int:
 
 
 def _check_share(name: str, number: int, count_name: str, count: int) -> None:
-    check_count(count_name, count, least=1)
+    check_count(count_name, count, least=1, most=MOST_RANKS)
     check_count(name, number, least=0)
     if number >= count:
         raise OptionError(f"{name}={number} must be below {count_name}={count}")

@@ -40,10 +40,12 @@ FINGERPRINT_KEY: Final = "fingerprint"
 SOURCE_KEY: Final = "source"
 
 
-def check_count(name: str, value: Any, *, least: int) -> None:
-    """Raise OptionError unless ``value`` is an integer of at least ``least``."""
+def check_count(name: str, value: Any, *, least: int, most: int | None = None) -> None:
+    """Raise OptionError unless ``value`` is an integer of at least ``least`` and at most ``most``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise OptionError(f"{name} must be an integer of at least {least}, not {value!r}")
+    if most is not None and value > most:
+        raise OptionError(f"{name} must be at most {most}, not {value!r}")
 
 
 def check_kind(state: Any, kind: str, version: int) -> None:

@@ -75,6 +75,7 @@ def test_rank_is_the_innermost_launchers(
         ({"WORLD_SIZE": "1"}, "RANK is not"),
         ({"RANK": "4", "WORLD_SIZE": "4"}, "RANK=4 must be .* below WORLD_SIZE=4"),
         ({"RANK": "-1", "WORLD_SIZE": "4"}, "RANK=-1"),
+        ({"RANK": "0", "WORLD_SIZE": "9" * 30}, "ranks possible"),
         ({"RANK": "0", "WORLD_SIZE": "0"}, "WORLD_SIZE=0"),
         ({"RANK": "one", "WORLD_SIZE": "4"}, "'one'"),
         ({"RANK": "1", "WORLD_SIZE": "4.0"}, "'4.0'"),

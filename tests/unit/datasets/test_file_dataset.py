@@ -52,13 +52,19 @@ def test_samples_are_the_files_in_path_order() -> None:
     assert dataset.fingerprint == FileIndex.build(ROOT).fingerprint
 
 
-@pytest.mark.parametrize("position", [12, -13, 10**9])
+@pytest.mark.parametrize("position", [12, -13, 10**9, 1 << 63, 1 << 70])
 def test_position_out_of_range_is_an_index_error(position: int) -> None:
     dataset = FileDataset(ROOT)
     with pytest.raises(IndexError):
         dataset[position]
     with pytest.raises(IndexError):
         dataset.__getitems__([0, position])
+
+
+@pytest.mark.parametrize("positions", [[2.5], ["1"], [None], [float("nan")], [[1]], 3, [True, "x"]])
+def test_positions_that_are_no_integers_are_an_index_error(positions: Any) -> None:
+    with pytest.raises(IndexError, match="integers"):
+        FileDataset(ROOT).__getitems__(positions)
 
 
 def test_iteration_over_the_dataset_ends() -> None:
@@ -263,6 +269,7 @@ def test_stats_count_what_was_read() -> None:
     [
         ({"output": "array"}, OptionError),
         ({"labels": "folders"}, OptionError),
+        ({"transform": 3}, OptionError),
         ({"verify": "sizes"}, OptionError),
         ({"max_in_flight": 0}, OptionError),
         ({"timeout_s": -1}, OptionError),

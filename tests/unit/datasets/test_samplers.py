@@ -239,6 +239,8 @@ def test_data_of_another_fingerprint_is_refused() -> None:
         {"world_size": 2},
         {"rank": 2, "world_size": 2},
         {"rank": -1, "world_size": 2},
+        {"rank": 0, "world_size": 1 << 63},
+        {"data_source": 1 << 63},
         {"uneven": "sometimes"},
         {"batch_size": 0},
         {"drop_last": True},

@@ -221,7 +221,9 @@ def test_a_pipe_of_the_users_between_lister_and_loader_must_be_declared_too(root
     assert len(list(data)) == 13
 
 
-@pytest.mark.parametrize("bad", [{"seed": -1}, {"seed": "0"}])
+@pytest.mark.parametrize(
+    "bad", [{"seed": -1}, {"seed": "0"}, {"stateless": 3}, {"stateless": "Doubled"}, {"stateless": [3]}]
+)
 def test_bad_options_are_refused(root: str, bad: dict[str, Any]) -> None:
     with pytest.raises(OptionError):
         lister(root).resumable(**bad)

@@ -129,6 +129,8 @@ def test_shuffle_of_a_shard_stays_in_the_shard() -> None:
         {"worker": -1, "num_workers": 3},
         {"num_workers": 0},
         {"num_workers": "2"},
+        {"rank": 0, "world_size": 1 << 63},
+        {"num_workers": 1 << 63},
         {"uneven": "even"},
         {"uneven": None},
     ],
