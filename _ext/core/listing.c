@@ -83,7 +83,7 @@ int dpx_listing_kick(struct dpx_listing *listing)
 		listing->running--;
 		listing->refs--;
 	}
-	return rc;
+	return rc == EAGAIN ? ENOMEM : rc; /* to the consumer EAGAIN says "not yet" */
 }
 
 static void run(void *arg)

@@ -22,6 +22,7 @@ _HINTS = {
     errno.EFBIG: "The file system or a limit (ulimit -f) allows no larger file",
     errno.EMFILE: "Raise the limit on open files (ulimit -n) or lower max_in_flight",
     errno.ENFILE: "The machine's table of open files is full: lower max_in_flight",
+    errno.ENOMEM: "No memory, or not one thread could be started: see ulimit -v and ulimit -u",
     errno.ENOSPC: "Free some space; nothing of the file was left behind",
     errno.ETIMEDOUT: "Raise timeout_s if the store may be this slow",
     errno.ENAMETOOLONG: "File systems take names of up to 255 bytes",

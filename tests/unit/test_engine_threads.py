@@ -268,3 +268,24 @@ def test_program_ends_while_threads_hang(tmp_path: Path) -> None:
     began = time.monotonic()
     assert run_python(program, str(tmp_path), timeout=20) == "end\n"
     assert time.monotonic() - began < 10
+
+
+def test_process_that_may_start_no_thread_gets_an_error_and_does_not_hang(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    tmp_path.chmod(0o755)
+    program = """
+        import errno
+        session = Session("posix", sys.argv[1])
+        if os.geteuid() == 0:  # whom no limit binds
+            os.setuid(54321)
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+        for work in (
+            lambda: list(session.list("")),
+            lambda: list(session.read_many([("a", 0, -1, -1, None)], **OPTIONS, **BOUND)),
+        ):
+            try:
+                print(work())
+            except OSError as error:
+                print(errno.errorcode[error.errno])
+    """
+    assert run_python(program, str(tmp_path), timeout=20) == "ENOMEM\nENOMEM\n"
