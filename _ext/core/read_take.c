@@ -16,7 +16,8 @@
 static unsigned enough_to_do(const struct dpx_reader *reader)
 {
 	unsigned most = reader->options.batch ? reader->outstanding : reader->options.max_in_flight;
-	return most / 2;
+	unsigned enough = 4 * reader->adapt.depth + 4;
+	return enough < most / 2 ? enough : most / 2;
 }
 
 void dpx_reader_wake_locked(struct dpx_reader *reader)
