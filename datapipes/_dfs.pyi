@@ -51,7 +51,7 @@ class Session:
         self,
         requests: Sequence[Request],
         *,
-        result: type[tuple[Any, ...]],
+        result: type[tuple[Any, ...]] | None = None,
         error: Callable[[Any, str, int], BaseException],
         max_in_flight: int,
         out: Buffer | None = None,
@@ -59,10 +59,11 @@ class Session:
         timeout_s: float = 0.0,
         verify_size: bool = False,
     ) -> list[Any]:
-        """All of a batch, in request order; threads read, and the caller waits without the GIL. With ``out``,
-        a writable C-contiguous buffer, item i lands at out[spans[i][0]:spans[i][1]] and its data is a
-        memoryview of that part; a span that does not fit its request is a ValueError. Memory that a thread
-        which timed out may still write to stays exported until that thread has come back."""
+        """All of a batch, in request order; threads read, and the caller waits without the GIL. Without a
+        result class the data of each item, or its exception, stands for itself. With ``out``, a writable
+        C-contiguous buffer, item i lands at out[spans[i][0]:spans[i][1]] and its data is a memoryview of that
+        part; a span that does not fit its request is a ValueError. Memory that a thread which timed out may
+        still write to stays exported until that thread has come back."""
     def list(
         self,
         path: str,

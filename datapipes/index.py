@@ -183,9 +183,17 @@ class FileIndex:
         mapping, rows = self._rows(ids)
         return mapping.sizes(np.arange(rows.start, rows.stop) if isinstance(rows, range) else rows)
 
+    def urls_and_sizes(self, ids: Rows) -> tuple[list[str], list[int]]:
+        """What ``urls`` and ``sizes_of`` give, at once."""
+        mapping, rows = self._rows(ids)
+        if isinstance(rows, range):
+            sizes = mapping.sizes(np.arange(rows.start, rows.stop))
+            return mapping.run(rows.start, rows.stop), sizes.tolist()
+        return mapping.scattered(rows), mapping.sizes(rows).tolist()
+
     def entries(self, ids: Rows) -> list[FileEntry]:
         """URLs and sizes in rows ``ids``."""
-        return list(map(_new_entry, zip(self.urls(ids), self.sizes_of(ids).tolist(), strict=True)))
+        return list(map(_new_entry, zip(*self.urls_and_sizes(ids), strict=True)))
 
     def __eq__(self, other: object) -> bool:
         return self.fingerprint == other.fingerprint if isinstance(other, FileIndex) else NotImplemented

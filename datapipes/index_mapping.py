@@ -53,7 +53,7 @@ class IndexMapping:
         blocks = self.description.blocks
         names = np.minimum(BLOCK_NAMES, self.count - BLOCK_NAMES * np.arange(len(blocks)))
         wide = np.array([block.wide for block in blocks], bool)
-        self._names_in = names
+        self._any_wide = bool(wide.any())
         self._starts_at = np.array([block.offset // 4 for block in blocks], np.int64)  # in words of 4 bytes
         self._sizes_at = self._starts_at + names + 1
         self._high_at = np.where(wide, self._sizes_at + names, -1)
@@ -95,6 +95,9 @@ class IndexMapping:
             return np.empty(0, np.int64)
         blocks, within = rows >> BLOCK_SHIFT, rows & (BLOCK_NAMES - 1)
         sizes: NDArray[np.int64] = self._words[self._sizes_at[blocks] + within].astype(np.int64)
+        if not self._any_wide:
+            sizes[sizes == UNKNOWN_U32] = UNKNOWN_SIZE
+            return sizes
         high_at = self._high_at[blocks]
         wide = high_at >= 0
         sizes[~wide & (sizes == UNKNOWN_U32)] = UNKNOWN_SIZE

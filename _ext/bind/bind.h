@@ -57,7 +57,7 @@ PyObject *dpx_py_view(PyTypeObject *type, struct dpx_buffer **buffer, size_t len
 
 /* What both readers do with requests and items (py_item.c). */
 struct dpx_py_maker {
-	PyTypeObject *result;      /* owned: a subclass of tuple */
+	PyTypeObject *result;      /* owned: a subclass of tuple; NULL: data or exceptions themselves */
 	PyObject *error;           /* owned: callable(tag, operation, errno) */
 	PyTypeObject *buffer_type; /* borrowed from the module; NULL: data are bytes */
 };

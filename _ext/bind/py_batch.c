@@ -185,13 +185,13 @@ PyObject *dpx_py_session_read_batch(struct session_object *self, PyObject *args,
 {
 	static char *names[] = {"requests", "result", "error", "max_in_flight", "out", "spans", "timeout_s", "verify_size",
 				NULL};
-	PyObject *requests, *result = NULL, *error = NULL, *out = Py_None, *spans = Py_None;
+	PyObject *requests, *result = Py_None, *error = NULL, *out = Py_None, *spans = Py_None;
 	long long in_flight = 0;
 	int verify = 0;
 	double timeout_s = 0;
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOLOOdp:read_batch", names, &requests, &result, &error,
 					 &in_flight, &out, &spans, &timeout_s, &verify) ||
-	    dpx_py_check_options(result, error, in_flight, timeout_s))
+	    dpx_py_check_options(result == Py_None ? (PyObject *)&PyTuple_Type : result, error, in_flight, timeout_s))
 		return NULL;
 	struct dpx_session *session = dpx_py_session_retain(self);
 	if (!session)

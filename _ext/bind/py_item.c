@@ -32,7 +32,7 @@ int64_t dpx_py_timeout_ns(double timeout_s)
 
 void dpx_py_maker_init(struct dpx_py_maker *maker, PyObject *result, PyObject *error)
 {
-	maker->result = (PyTypeObject *)Py_NewRef(result);
+	maker->result = result == Py_None ? NULL : (PyTypeObject *)Py_NewRef(result);
 	maker->error = Py_NewRef(error);
 }
 
@@ -128,19 +128,20 @@ static PyObject *make_data(const struct dpx_py_maker *maker, struct dpx_item *it
 	return view;
 }
 
+/* GIL: held. The exception of a taken item that failed, a new reference or NULL. */
+static PyObject *make_error(const struct dpx_py_maker *maker, const struct dpx_item *item)
+{
+	return PyObject_CallFunction(maker->error, "Osi", item->tag, dpx_op_name(item->status.op), item->status.err);
+}
+
 /* GIL: held. (position, tag, data, exception) as the result type, made by tuple's own tp_new: a subclass's __new__
  * takes other arguments and costs more than the read. */
-PyObject *dpx_py_item_result(const struct dpx_py_maker *maker, struct dpx_item *item)
+static PyObject *make_result(const struct dpx_py_maker *maker, struct dpx_item *item)
 {
-	PyObject *data = NULL, *error = NULL, *result = NULL;
-	if (item->status.err) {
-		data = Py_NewRef(Py_None);
-		error = PyObject_CallFunction(maker->error, "Osi", item->tag, dpx_op_name(item->status.op),
-					      item->status.err);
-	} else {
-		data = make_data(maker, item);
-		error = Py_NewRef(Py_None);
-	}
+	int failed = item->status.err != 0;
+	PyObject *result = NULL;
+	PyObject *data = failed ? Py_NewRef(Py_None) : make_data(maker, item);
+	PyObject *error = failed ? make_error(maker, item) : Py_NewRef(Py_None);
 	PyObject *position = PyLong_FromUnsignedLongLong(item->position);
 	if (position && data && error) {
 		newfunc make = (newfunc)PyType_GetSlot(&PyTuple_Type, Py_tp_new);
@@ -154,6 +155,16 @@ PyObject *dpx_py_item_result(const struct dpx_py_maker *maker, struct dpx_item *
 	Py_XDECREF(position);
 	Py_XDECREF(data);
 	Py_XDECREF(error);
+	return result;
+}
+
+PyObject *dpx_py_item_result(const struct dpx_py_maker *maker, struct dpx_item *item)
+{
+	PyObject *result;
+	if (maker->result)
+		result = make_result(maker, item);
+	else
+		result = item->status.err ? make_error(maker, item) : make_data(maker, item);
 	dpx_py_item_clear(item);
 	return result;
 }

@@ -10,10 +10,10 @@ from __future__ import annotations
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import BinaryIO, Protocol, TypedDict
+from typing import BinaryIO, Protocol, TypedDict, Unpack
 
 from datapipes.errors import OptionError, UrlError
-from datapipes.records import FileEntry, ReadRequest, ReadResult
+from datapipes.records import WHOLE, FileEntry, ReadRequest, ReadResult
 from datapipes.urls import scheme_of
 
 __all__ = [
@@ -38,6 +38,7 @@ MOST_IN_FLIGHT = 1 << 16
 
 
 Results = list[ReadResult]  # inside Backend, ``list`` is its method
+Contents = list[bytes | memoryview]
 
 
 class ReadIterator(Protocol):
@@ -165,6 +166,19 @@ class Backend(ABC):
             return _lay_out(results, batch_spans(requests, out), out)
         finally:
             results.close()
+
+    def read_files(
+        self, urls: Sequence[str], sizes: Sequence[int], **options: Unpack[BatchOptions]
+    ) -> Contents:
+        """The contents of whole files, all read at once, in the order of ``urls``.
+
+        ``sizes`` are in bytes, negative where unknown. Raises the error of the first file that failed. The
+        options are those of ``read_batch``.
+
+        Note to implementers: override it where results need not be made to be taken apart again.
+        """
+        requests = [ReadRequest(url, 0, WHOLE, size) for url, size in zip(urls, sizes, strict=True)]
+        return [result.unwrap() for result in self.read_batch(requests, **options)]
 
     def read(self, url: str) -> bytes:
         """One whole file as bytes."""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
 from datapipes.backends.base import check_option
 from datapipes.backends.tree import TreeBackend
 
 __all__ = ["LocalBackend"]
-
-_TO_RESOLVE = re.compile(r"//|/\.|\0")
 
 
 @dataclass(frozen=True)
@@ -28,6 +25,7 @@ class LocalBackend(TreeBackend):
     open_delay_us: int = field(default=0, kw_only=True)
 
     scheme = "file"
+    raw = "/"
 
     def __post_init__(self) -> None:
         check_option("open_delay_us", self.open_delay_us, least=0, most=1e9)
@@ -38,12 +36,6 @@ class LocalBackend(TreeBackend):
 
     def root(self) -> str:
         return "/"
-
-    def _path(self, url: str) -> str:
-        # Plain absolute paths go in raw: what needs no resolving is the path already.
-        if type(url) is str and url.startswith("/") and url.isascii() and not _TO_RESOLVE.search(url):
-            return url[1:]
-        return super()._path(url)
 
 
 def from_url(url: str) -> LocalBackend:  # noqa: ARG001 - one back end serves every path

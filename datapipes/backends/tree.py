@@ -4,68 +4,40 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
-from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, BinaryIO, NamedTuple, cast
+from itertools import repeat
+from typing import BinaryIO, Unpack, cast
 
 from datapipes import _dfs
 from datapipes.backends.base import (
     DEFAULT_BUFFER_BYTES,
     DEFAULT_IN_FLIGHT,
     DEFAULT_TIMEOUT_S,
-    Backend,
+    BatchOptions,
+    Contents,
     ReadIterator,
     Results,
     batch_spans,
     check_read_options,
 )
-from datapipes.backends.paths import path_in
 from datapipes.backends.reads import SerialReads
-from datapipes.backends.tree_errors import failure
-from datapipes.backends.tree_requests import Refused, translated, translated_with_care
+from datapipes.backends.slices import MOST_BYTES
+from datapipes.backends.tree_requests import Refused, plain_paths, translated, translated_with_care
+from datapipes.backends.tree_root import TreeRoot
 from datapipes.backends.tree_writer import PART, TreeWriter
-from datapipes.errors import BackendIOError, ContainerMissingError, DatapipesError
-from datapipes.records import FileEntry, ReadRequest, ReadResult
+from datapipes.errors import BackendIOError, DatapipesError
+from datapipes.records import UNKNOWN_SIZE, WHOLE, FileEntry, ReadRequest, ReadResult
 from datapipes.urls import format_url, quote_name
 
 __all__ = ["TreeBackend"]
 
 _Block = list[tuple[str, int]]  # inside a back end, ``list`` is its method
+_Failures = list[DatapipesError]
 
 
-class _Opened(NamedTuple):
-    """A root as this process opened it."""
-
-    pid: int
-    root: str
-    identity: tuple[int, int]
-    session: _dfs.Session
-
-
-class TreeBackend(Backend):
-    """Files below one root directory, which a subclass names.
-
-    One engine session for each process, opened at first use and again where the root has become another.
-    """
-
-    open_delay_us = 0
-    _opened: _Opened | None = None
-
-    @property
-    @abstractmethod
-    def authority(self) -> str:
-        """The container's part of the URLs; ``""`` where the scheme has none."""
-
-    @abstractmethod
-    def root(self) -> str:
-        """The directory that is the container, as things stand now. May raise DatapipesError."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(self.__dict__)
-        state.pop("_opened", None)
-        return state
+class TreeBackend(TreeRoot):
+    """Files below one root directory, listed and read by the engine."""
 
     def list(
         self, prefix: str, *, recursive: bool = True, start_after: str | None = None, sizes: bool = True
@@ -123,7 +95,7 @@ class TreeBackend(Backend):
         except BackendIOError as error:
             return SerialReads(requests, partial(self._unopened, cast("int", error.errno)))
         return session.read_many(
-            self._translated(requests),
+            translated(requests, self._beginning(), self.raw, self._path),
             result=ReadResult,
             error=self._item_error,
             max_in_flight=max_in_flight,
@@ -149,7 +121,7 @@ class TreeBackend(Backend):
         except BackendIOError as error:
             return list(SerialReads(requests, partial(self._unopened, cast("int", error.errno))))
         return session.read_batch(
-            list(self._translated(requests)),
+            list(translated(requests, self._beginning(), self.raw, self._path)),
             result=ReadResult,
             error=self._item_error,
             max_in_flight=max_in_flight,
@@ -159,8 +131,32 @@ class TreeBackend(Backend):
             verify_size=verify_size,
         )
 
-    def _translated(self, requests: Iterable[ReadRequest]) -> Iterator[_dfs.Request]:
-        return translated(requests, self._beginning(), self._path)
+    def read_files(
+        self, urls: Sequence[str], sizes: Sequence[int], **options: Unpack[BatchOptions]
+    ) -> Contents:
+        paths = plain_paths(urls, self._beginning()) if options.get("out") is None else None
+        if not paths or len(sizes) != len(paths) or min(sizes) < UNKNOWN_SIZE or max(sizes) > MOST_BYTES:
+            return super().read_files(urls, sizes, **options)
+        in_flight = options.get("max_in_flight", DEFAULT_IN_FLIGHT)
+        timeout_s = options.get("timeout_s", DEFAULT_TIMEOUT_S)
+        check_read_options(max_in_flight=in_flight, timeout_s=timeout_s)
+        failures: _Failures = []
+
+        def failed(row: int, operation: str, code: int) -> DatapipesError:
+            request = ReadRequest(urls[row], 0, WHOLE, sizes[row])
+            failures.append(self._item_error(request, operation, code))
+            return failures[-1]
+
+        contents = self._session(urls[0], "open").read_batch(
+            list(zip(paths, repeat(0), repeat(WHOLE), sizes, range(len(paths)), strict=False)),
+            error=failed,
+            max_in_flight=in_flight,
+            timeout_s=timeout_s or 0.0,
+            verify_size=options.get("verify_size", False),
+        )
+        if failures:
+            raise failures[0]
+        return contents
 
     def _item_error(self, request: ReadRequest, operation: str, code: int) -> DatapipesError:
         if isinstance(request, Refused):
@@ -226,64 +222,3 @@ class TreeBackend(Backend):
             session.remove(path.rstrip("/"))
         except OSError as error:
             raise self._from_os(error, url, "remove") from None
-
-    def stats(self) -> Mapping[str, float]:
-        opened = self._opened
-        return opened.session.stats() if opened is not None and opened.pid == os.getpid() else {}
-
-    def _beginning(self) -> str:
-        return format_url(self.scheme, self.authority, self._absolute(""))
-
-    def _absolute(self, path: str) -> str:
-        return path if self.authority else "/" + path
-
-    def _path(self, url: str) -> str:
-        return path_in(url, scheme=self.scheme, container=self.authority)
-
-    def _session(self, url: str, operation: str) -> _dfs.Session:
-        root, opened = self.root(), self._opened
-        if opened is not None and opened.pid == os.getpid() and opened.root == root:
-            return opened.session
-        try:
-            session = _dfs.Session("posix", root, open_delay_us=self.open_delay_us)
-            identity = _identity(root)
-        except OSError as error:
-            raise self._no_container(url, operation, error.errno or errno.EIO) from None
-        # Two threads may both come here: one of the sessions is then used for one call only.
-        object.__setattr__(self, "_opened", _Opened(os.getpid(), root, identity, session))
-        return session
-
-    def _from_os(self, error: OSError, url: str, operation: str) -> BackendIOError:
-        if isinstance(error, BackendIOError):
-            return error
-        return self._failure(url, operation, error.errno or errno.EIO)
-
-    def _failure(self, url: str, operation: str, code: int) -> BackendIOError:
-        opened = self._opened
-        if code == errno.ENOENT and opened is not None and not _stands(opened):
-            object.__setattr__(self, "_opened", None)  # a container made anew is opened by the next call
-            return self._no_container(url, operation, code)
-        return failure(code, url=url, operation=operation)
-
-    def _no_container(self, url: str, operation: str, code: int) -> BackendIOError:
-        if code not in (errno.ENOENT, errno.ENOTDIR):
-            return failure(code, url=url, operation=operation)
-        return ContainerMissingError(
-            f"{operation} {url!r} failed: no container {self.authority!r}: {self.root()!r} is no directory, "
-            f"or was replaced while it was read [ENOENT]. Make it, or mend the URL",
-            url=url,
-            operation=operation,
-            errno=errno.ENOENT,
-        )
-
-
-def _identity(root: str) -> tuple[int, int]:
-    found = os.stat(root)
-    return found.st_dev, found.st_ino
-
-
-def _stands(opened: _Opened) -> bool:
-    try:
-        return _identity(opened.root) == opened.identity
-    except OSError:
-        return False

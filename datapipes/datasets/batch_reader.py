@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 
-from datapipes.backends.base import Backend
+from datapipes.backends.base import Backend, BatchOptions
 from datapipes.errors import OptionError
-from datapipes.records import WHOLE, ReadRequest
-from datapipes.stages.feeds import Stores, new_request
+from datapipes.stages.feeds import Stores
 
 __all__ = ["BatchReader", "flat_memory", "lay_out", "spans_of"]
 
@@ -28,7 +27,7 @@ class BatchReader:
         verify_size: bool,
     ) -> None:
         self._stores = Stores(resolve)
-        self._options: dict[str, Any] = {
+        self._options: BatchOptions = {
             "max_in_flight": max_in_flight,
             "timeout_s": timeout_s,
             "verify_size": verify_size,
@@ -41,31 +40,25 @@ class BatchReader:
         """
         if out is not None and min(sizes) >= 0:
             _check_room(sizes, out)
-        requests = list(map(new_request, zip(urls, repeat(0), repeat(WHOLE), sizes, strict=False)))
         beginning, backend = self._stores.locate(urls[0])
         if all(map(str.startswith, urls, repeat(beginning))):
             if out is None or min(sizes) >= 0:
-                return self._ask(backend, requests, out)
-            return lay_out(self._ask(backend, requests, None), out)
-        contents = self._read_mixed(requests)
+                options: BatchOptions = {**self._options, "out": out}
+                return backend.read_files(urls, sizes, **options)
+            return lay_out(backend.read_files(urls, sizes, **self._options), out)
+        contents = self._read_mixed(urls, sizes)
         return contents if out is None else lay_out(contents, out)
 
-    def _ask(self, backend: Backend, requests: list[ReadRequest], out: memoryview | None) -> list[Any]:
-        results = backend.read_batch(requests, out=out, **self._options)
-        for result in results:
-            if result[3] is not None:
-                raise result[3]
-        return [result[2] for result in results]
-
-    def _read_mixed(self, requests: list[ReadRequest]) -> list[Any]:
+    def _read_mixed(self, urls: list[str], sizes: list[int]) -> list[Any]:
         """Files of several stores: store by store, what is of one store at once."""
         parts: dict[str, tuple[Backend, list[int]]] = {}
-        for position, request in enumerate(requests):
-            beginning, backend = self._stores.locate(request.url)
+        for position, url in enumerate(urls):
+            beginning, backend = self._stores.locate(url)
             parts.setdefault(beginning, (backend, []))[1].append(position)
-        contents: list[Any] = [None] * len(requests)
+        contents: list[Any] = [None] * len(urls)
         for backend, positions in parts.values():
-            found = self._ask(backend, [requests[position] for position in positions], None)
+            own = [urls[position] for position in positions]
+            found = backend.read_files(own, [sizes[position] for position in positions], **self._options)
             for position, content in zip(positions, found, strict=True):
                 contents[position] = content
         return contents

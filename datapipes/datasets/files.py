@@ -126,7 +126,7 @@ class FileDataset(Dataset[Any]):
         index, rows = self._rows(positions)
         if not len(rows):
             return []
-        urls, sizes = index.urls(rows), index.sizes_of(rows).tolist()
+        urls, sizes = index.urls_and_sizes(rows)
         contents: list[Any] = self._read(urls, sizes)
         if self.transform is not None:
             contents = list(map(self.transform, contents))
@@ -152,7 +152,7 @@ class FileDataset(Dataset[Any]):
         index, rows = self._rows(positions)
         if not len(rows):
             return []
-        contents = self._counted(index.urls(rows), index.sizes_of(rows).tolist(), memory)
+        contents = self._counted(*index.urls_and_sizes(rows), memory)
         return spans_of([len(content) for content in contents])
 
     def index(self) -> FileIndex:

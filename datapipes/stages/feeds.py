@@ -161,8 +161,7 @@ class IndexFeed:
             if self._done.size and start <= self._done[-1]:
                 positions = positions[~np.isin(positions, self._done)]
             rows = order.rows(positions)
-            self._urls = order.index.urls(rows)
-            self._sizes = order.index.sizes_of(rows).tolist()
+            self._urls, self._sizes = order.index.urls_and_sizes(rows)
         return bool(self._urls)
 
     def state(self, position: int, *, finished: bool) -> State | None:  # noqa: ARG002 - for other feeds

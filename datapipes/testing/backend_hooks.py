@@ -131,10 +131,10 @@ def check_error(error: BaseException) -> None:
 
 
 @contextmanager
-def raises_exactly(kind: type[DatapipesError]) -> Iterator[None]:
+def raises_exactly(kind: type[DatapipesError]) -> Iterator[pytest.ExceptionInfo[DatapipesError]]:
     """One fault, one type: no subclass, no cousin."""
     with pytest.raises(DatapipesError) as caught:
-        yield
+        yield caught
     assert type(caught.value) is kind, f"{type(caught.value).__name__}: {caught.value}"
     check_error(caught.value)
 

@@ -10,6 +10,7 @@ import pytest
 from datapipes.errors import (
     FileMissingError,
     OptionError,
+    SizeMismatchError,
 )
 from datapipes.records import WHOLE, ReadRequest, ReadResult
 from datapipes.testing.backend_hooks import BackendHooks, check_good, raises_exactly, requests_of
@@ -99,6 +100,36 @@ class ReadingContract(BackendHooks):
             assert read == data
         with raises_exactly(FileMissingError):
             backend.read(self.url(prefix, "g"))
+
+    @pytest.mark.parametrize("known", [False, True], ids=["sizes unknown", "sizes known"])
+    @pytest.mark.parametrize("into", [False, True], ids=["bytes", "buffer"])
+    def test_read_files_gives_contents_in_the_order_of_the_urls(self, *, into: bool, known: bool) -> None:
+        names = {"a": b"1", "d/b c%": b"", "d/\u00e9": b"22", "e#": b"3" * 5000, "f..g": b"4"}
+        prefix = self.seed(names)
+        urls = [self.url(prefix, name) for name in names] * 2
+        expected = [*names.values()] * 2
+        sizes = [len(data) if known else -1 for data in expected]
+        out = memoryview(bytearray(sum(map(len, expected)))) if into else None
+        if into and not known:
+            with pytest.raises(OptionError):
+                self.make().read_files(urls, sizes, out=out)
+            return
+        contents = self.make().read_files(urls, sizes, out=out)
+        assert [bytes(content) for content in contents] == expected
+        assert out is None or bytes(out) == b"".join(expected)
+        assert self.make().read_files([], []) == []
+
+    def test_read_files_raises_the_error_of_the_first_that_failed(self) -> None:
+        prefix, contents = self.seeded(6)
+        urls, backend = [*contents], self.make()
+        self.alter(urls[3], b"short")
+        self.alter(urls[4], None)
+        with raises_exactly(SizeMismatchError) as caught:
+            backend.read_files(urls, [20] * 6)
+        assert caught.value.url == urls[3]
+        with raises_exactly(FileMissingError) as missing:
+            backend.read_files([urls[0], self.url(prefix, "nothing"), urls[4]], [-1] * 3)
+        assert missing.value.url == self.url(prefix, "nothing")
 
     def test_read_batch_into_a_buffer_lays_files_back_to_back(self) -> None:
         _, contents = self.seeded(30)

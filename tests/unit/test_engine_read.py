@@ -15,7 +15,7 @@ import pytest
 
 from datapipes._dfs import Session
 
-from .engine_tree import MIB, NEEDED, Result, Tree
+from .engine_tree import MIB, NEEDED, Result, Tree, failure
 
 if TYPE_CHECKING:
     from datapipes._dfs import Request
@@ -51,6 +51,15 @@ def test_read_batch_gives_every_file_in_request_order(many: Tree, known: bool) -
     results = many.batch(many.requests(known=known))
     assert [(result.position, result.tag) for result in results] == list(enumerate(many.sizes))
     assert [result.data for result in results] == [many.data(name) for name in many.sizes]
+
+
+def test_read_batch_without_a_result_class_gives_data_and_exceptions_themselves(tree: Tree) -> None:
+    tree.add("a", 3)
+    tree.add("b", 200_000)
+    requests = [(name, 0, -1, -1, name) for name in ("a", "nothing", "b")]
+    first, missing, second = tree.session.read_batch(requests, error=failure, max_in_flight=4)
+    assert (first, second) == (tree.data("a"), tree.data("b"))
+    assert (missing.errno, missing.filename) == (errno.ENOENT, "nothing")
 
 
 def test_nothing_asked_nothing_comes(tree: Tree) -> None:
