@@ -6,6 +6,10 @@
 #define SETTLE_NS (2 * INT64_C(1000000))
 #define ITEMS_PER_THREAD 2
 
+/* A shorter pause counts as time spent: threads that race ahead only to wait for the consumer gain nothing. Longer
+ * ones are the consumer's own affair. */
+#define SHORT_PAUSE_NS (1 * INT64_C(1000000))
+
 /* Bytes that cost about as much as opening a file, so that windows with larger files compare with others. */
 #define BYTES_PER_OPEN 32768.0
 
@@ -50,7 +54,7 @@ void dpx_adapt_begin(struct dpx_adapt *adapt, int64_t now)
 {
 	if (!adapt->active) {
 		adapt->active = 1;
-		adapt->active_since = now;
+		adapt->active_since = now - adapt->paused_at < SHORT_PAUSE_NS ? adapt->paused_at : now;
 	}
 }
 
@@ -59,6 +63,7 @@ void dpx_adapt_pause(struct dpx_adapt *adapt, int64_t now)
 	if (adapt->active) {
 		adapt->active = 0;
 		adapt->active_ns += now - adapt->active_since;
+		adapt->paused_at = now;
 	}
 }
 

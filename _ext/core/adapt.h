@@ -35,6 +35,7 @@ struct dpx_adapt {
 	unsigned items;
 	int64_t active_ns; /* of the window, up to active_since */
 	int64_t active_since;
+	int64_t paused_at;
 	int active;
 };
 
