@@ -72,6 +72,9 @@ int dpx_py_item_fill(struct dpx_item *item, PyObject *request);
  * ready to be recycled either way. */
 PyObject *dpx_py_item_result(const struct dpx_py_maker *maker, struct dpx_item *item);
 
+/* Raise what the maker has for an errno that is no item's (no thread could be started). Returns NULL. */
+PyObject *dpx_py_maker_raise(const struct dpx_py_maker *maker, int err);
+
 /* Drop what an item holds of Python's: before it is freed without a result. */
 void dpx_py_item_clear(struct dpx_item *item);
 

@@ -111,7 +111,7 @@ static int collect(struct batch *batch)
 			if (rc == EBADF)
 				PyErr_SetString(PyExc_ValueError, "the session was closed while it was reading");
 			else if (rc > 0)
-				dpx_py_raise(rc, NULL);
+				dpx_py_maker_raise(&batch->maker, rc);
 			return -1;
 		}
 		for (size_t i = 0; i < taken.wanting_count; i++) {

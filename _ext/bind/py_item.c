@@ -42,6 +42,17 @@ void dpx_py_maker_clear(struct dpx_py_maker *maker)
 	Py_CLEAR(maker->error);
 }
 
+PyObject *dpx_py_maker_raise(const struct dpx_py_maker *maker, int err)
+{
+	PyObject *error = PyObject_CallFunction(maker->error, "Osi", Py_None, dpx_op_name(DPX_OP_OPEN), err);
+	if (error && PyExceptionInstance_Check(error))
+		PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+	else if (error)
+		PyErr_SetString(PyExc_TypeError, "error must return an exception");
+	Py_XDECREF(error);
+	return NULL;
+}
+
 /* GIL: held. The path of a request into the item, which copies it: a thread that hangs may outlive the str. */
 static int fill_path(struct dpx_item *item, PyObject *path)
 {

@@ -135,7 +135,7 @@ static PyObject *stop(struct read_iterator *self, int rc)
 	if (rc == EBADF)
 		PyErr_SetString(PyExc_ValueError, "the session was closed while it was reading");
 	else if (rc > 0 && rc != ECANCELED)
-		dpx_py_raise(rc, NULL);
+		dpx_py_maker_raise(&self->maker, rc);
 	return NULL;
 }
 

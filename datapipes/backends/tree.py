@@ -142,8 +142,8 @@ class TreeBackend(TreeRoot):
         check_read_options(max_in_flight=in_flight, timeout_s=timeout_s)
         failures: _Failures = []
 
-        def failed(row: int, operation: str, code: int) -> DatapipesError:
-            request = ReadRequest(urls[row], 0, WHOLE, sizes[row])
+        def failed(row: int | None, operation: str, code: int) -> DatapipesError:
+            request = None if row is None else ReadRequest(urls[row], 0, WHOLE, sizes[row])
             failures.append(self._item_error(request, operation, code))
             return failures[-1]
 
@@ -158,7 +158,9 @@ class TreeBackend(TreeRoot):
             raise failures[0]
         return contents
 
-    def _item_error(self, request: ReadRequest, operation: str, code: int) -> DatapipesError:
+    def _item_error(self, request: ReadRequest | None, operation: str, code: int) -> DatapipesError:
+        if request is None:  # no item's fault
+            return self._failure(self._beginning(), operation, code)
         if isinstance(request, Refused):
             return request.reason
         if code == errno.ENOMEM and self._is_shorter(request):

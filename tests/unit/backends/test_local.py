@@ -5,6 +5,8 @@ import os
 import pickle
 import resource
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +164,36 @@ def test_too_many_open_files_says_what_to_raise(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert "ulimit" in str(result.error)
+
+
+NO_THREADS = """
+import os, resource
+from datapipes.backends.local import LocalBackend
+from datapipes.errors import BackendIOError
+from datapipes.records import ReadRequest
+
+url = "file:///etc/passwd"  # which every user may read
+if os.geteuid() == 0:  # whom no limit binds
+    os.setuid(54321)
+resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+backend = LocalBackend()
+for read in (
+    lambda: backend.read(url),
+    lambda: backend.read_files([url], [-1]),
+    lambda: list(backend.read_many([ReadRequest(url)])),
+):
+    try:
+        read()
+    except BackendIOError as error:
+        print(error.operation, error.errno, "ulimit -u" in str(error))
+"""
+
+
+def test_reading_where_no_thread_may_be_started_says_what_to_raise() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", NO_THREADS], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.splitlines() == [f"open {errno.ENOMEM} True"] * 3
 
 
 def test_writer_given_up_leaves_nothing_on_the_disk(tmp_path: Path) -> None:
