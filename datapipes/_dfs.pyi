@@ -38,11 +38,12 @@ class Session:
     ) -> ReadIterator:
         """Yields ``result((position, tag, data or None, exception or None))``, a tuple subclass made without
         calling its ``__new__``. error(tag, operation, errno) makes the exception of a failed item and, with
-        tag None, what is raised when not one thread could be started. depth: 0 adapts the number of threads to the measured throughput, N fixes it. views: data are read-only
-        memoryviews of engine memory that returns to the engine when the last view is dropped. timeout_s:
-        seconds in calls to the store before an item fails with ETIMEDOUT; 0: no bound. A file that ends
-        before the size or length asked for fails with ENODATA; with verify_size, one longer than its size
-        with EFBIG. A size of 0 counts as not known: files whose content is made as they are read tell it.
+        tag None, what is raised when not one thread could be started. depth: 0 adapts the number of threads
+        to the measured throughput, N fixes it. views: data are read-only memoryviews of engine memory that
+        returns to the engine when the last view is dropped. timeout_s: seconds in calls to the store before
+        an item fails with ETIMEDOUT; 0: no bound. A file that ends before the size or length asked for fails
+        with ENODATA; with verify_size, one longer than its size with EFBIG. A size of 0 counts as not known:
+        files whose content is made as they are read tell it.
 
         Requests are pulled as results are taken, at most max_in_flight ahead. What the iterable raises is
         raised after the results before it. Two threads may share the iterator. Raises ValueError when the
