@@ -311,13 +311,11 @@ static void test_deep_tree(void)
 static void test_depth_follows_sleep(void)
 {
 	big_tree(20, 100);
-	struct result result = list_path("", NULL, 0);
-	unsigned at_rest = (unsigned)result.counts.depth;
-	free(result.text);
 	fake.delay_us = 300;
-	result = list_path("", NULL, 0);
+	struct result result = list_path("", NULL, 0);
 	CHECK(!result.err && result.entries == 2000);
-	CHECK(result.counts.depth > at_rest && result.counts.depth <= DPX_LIST_DEEPEST);
+	/* It begins with 8 at most, whatever the number of cores. */
+	CHECK(result.counts.depth > 8 && result.counts.depth <= DPX_LIST_DEEPEST);
 	free(result.text);
 	result = list_path("", NULL, 3);
 	CHECK(result.counts.depth == 3);
