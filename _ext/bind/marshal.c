@@ -25,15 +25,25 @@ struct dpx_session *dpx_py_session_retain(struct session_object *self)
 	}
 }
 
-PyObject *dpx_py_raise(int err, const char *path)
+PyObject *dpx_py_raise_why(int err, const char *why, const char *path)
 {
 	PyObject *name = path ? PyUnicode_DecodeUTF8(path, (Py_ssize_t)strlen(path), "surrogateescape") : NULL;
 	if (path && !name)
 		return NULL;
+	PyObject *error = why[0] ? PyObject_CallFunction(PyExc_OSError, "isO", err, why, name ? name : Py_None) : NULL;
 	errno = err;
-	PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, name);
+	if (error)
+		PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+	else if (!why[0])
+		PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, name);
+	Py_XDECREF(error);
 	Py_XDECREF(name);
 	return NULL;
+}
+
+PyObject *dpx_py_raise(int err, const char *path)
+{
+	return dpx_py_raise_why(err, "", path);
 }
 
 PyObject *dpx_py_path_bytes(PyObject *path)

@@ -1,4 +1,4 @@
-/* Session.read_batch: all of a batch at once, into bytes or into the caller's own memory. */
+/* Session.read_batch: all of a batch at once, into bytes (bytearrays) or into the caller's own memory. */
 #include "bind.h"
 
 #include <errno.h>
@@ -76,7 +76,7 @@ static int fill_items(struct batch *batch)
 		if (batch->out || want == 0 || want == DPX_SIZE_UNKNOWN)
 			continue;
 		PyObject *bytes;
-		if (dpx_py_bytes_new(want, &bytes, &item->dest) == 0) {
+		if (dpx_py_bytes_new(want, batch->maker.writable, &bytes, &item->dest) == 0) {
 			item->owner = bytes;
 			item->promised = 1;
 		}
@@ -117,7 +117,7 @@ static int collect(struct batch *batch)
 		for (size_t i = 0; i < taken.wanting_count; i++) {
 			PyObject *bytes = NULL;
 			void *data = NULL;
-			dpx_py_bytes_new(taken.wanting[i]->want, &bytes, &data);
+			dpx_py_bytes_new(taken.wanting[i]->want, batch->maker.writable, &bytes, &data);
 			dpx_reader_provide(batch->reader, taken.wanting[i], data, bytes);
 		}
 		for (size_t i = 0; i < taken.done_count; i++, done++) {
@@ -152,7 +152,7 @@ static void finish(struct batch *batch, int rc)
 		dpx_py_item_clear(batch->items[i]);
 		dpx_item_free(batch->items[i]);
 	}
-	dpx_reader_close(batch->reader);
+	dpx_py_reader_close(batch->reader);
 	dpx_py_maker_clear(&batch->maker);
 	Py_XDECREF(batch->requests);
 	Py_XDECREF(batch->spans);
@@ -184,13 +184,13 @@ static PyObject *run(struct batch *batch, struct dpx_session *session, const str
 PyObject *dpx_py_session_read_batch(struct session_object *self, PyObject *args, PyObject *kwargs)
 {
 	static char *names[] = {"requests", "result", "error", "max_in_flight", "out", "spans", "timeout_s", "verify_size",
-				NULL};
-	PyObject *requests, *result = Py_None, *error = NULL, *out = Py_None, *spans = Py_None;
+				"writable", "handles", NULL};
+	PyObject *requests, *result = Py_None, *error = NULL, *out = Py_None, *spans = Py_None, *handles = Py_None;
 	long long in_flight = 0;
-	int verify = 0;
+	int verify = 0, writable = 0;
 	double timeout_s = 0;
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOLOOdp:read_batch", names, &requests, &result, &error,
-					 &in_flight, &out, &spans, &timeout_s, &verify) ||
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOLOOdppO:read_batch", names, &requests, &result, &error,
+					 &in_flight, &out, &spans, &timeout_s, &verify, &writable, &handles) ||
 	    dpx_py_check_options(result == Py_None ? (PyObject *)&PyTuple_Type : result, error, in_flight, timeout_s))
 		return NULL;
 	struct dpx_session *session = dpx_py_session_retain(self);
@@ -206,7 +206,11 @@ PyObject *dpx_py_session_read_batch(struct session_object *self, PyObject *args,
 		.batch = 1,
 		.disown = dpx_py_disown,
 	};
-	struct batch batch = {.requests = PySequence_Tuple(requests)};
+	if (dpx_py_handles_of(self, handles, &options.handles)) {
+		dpx_session_release(session);
+		return NULL;
+	}
+	struct batch batch = {.requests = PySequence_Tuple(requests), .maker.writable = writable};
 	PyObject *results = NULL;
 	int ok = batch.requests != NULL;
 	dpx_py_maker_init(&batch.maker, result, error);

@@ -110,27 +110,42 @@ int dpx_py_item_fill(struct dpx_item *item, PyObject *request)
 	return 0;
 }
 
-int dpx_py_bytes_new(uint64_t length, PyObject **bytes, void **data)
+/* GIL: held. A copy of `data`, or without any, uninitialised memory. */
+static PyObject *new_bytes(const char *data, uint64_t length, int writable)
 {
-	*bytes = length <= PY_SSIZE_T_MAX ? PyBytes_FromStringAndSize(NULL, (Py_ssize_t)length) : NULL;
+	return writable ? PyByteArray_FromStringAndSize(data, (Py_ssize_t)length)
+			: PyBytes_FromStringAndSize(data, (Py_ssize_t)length);
+}
+
+int dpx_py_bytes_new(uint64_t length, int writable, PyObject **bytes, void **data)
+{
+	*bytes = length <= PY_SSIZE_T_MAX ? new_bytes(NULL, length, writable) : NULL;
 	if (!*bytes) {
 		PyErr_Clear();
 		return -1;
 	}
-	*data = PyBytes_AsString(*bytes);
+	*data = writable ? PyByteArray_AsString(*bytes) : PyBytes_AsString(*bytes);
 	return 0;
+}
+
+/* GIL: held. Does what was read fill the memory that was made for it? The caller's own memory always fits. */
+static int is_filled(PyObject *owner, uint64_t got)
+{
+	if (PyBytes_Check(owner))
+		return (uint64_t)PyBytes_Size(owner) == got;
+	return !PyByteArray_Check(owner) || (uint64_t)PyByteArray_Size(owner) == got;
 }
 
 /* GIL: held. The data of a taken item, a new reference or NULL. */
 static PyObject *make_data(const struct dpx_py_maker *maker, struct dpx_item *item)
 {
 	PyObject *owner = item->owner;
-	if (owner && (!PyBytes_Check(owner) || (uint64_t)PyBytes_Size(owner) == item->got)) {
+	if (owner && is_filled(owner, item->got)) {
 		item->owner = NULL; /* moves into the result */
 		return owner;
 	}
 	if (owner || !maker->buffer_type)
-		return PyBytes_FromStringAndSize(item->got ? item->dest : NULL, (Py_ssize_t)item->got);
+		return new_bytes(item->got ? item->dest : NULL, item->got, maker->writable);
 	if (item->buffer && item->got)
 		return dpx_py_view(maker->buffer_type, &item->buffer, (size_t)item->got);
 	PyObject *empty = PyBytes_FromStringAndSize(NULL, 0);

@@ -6,9 +6,6 @@
 
 #include "../core/listing.h"
 
-/* Closing waits this long for threads that are in a call to the store; after that they free what is left. */
-#define CLOSE_WAIT_MS 1000
-
 struct list_iterator {
 	PyObject_HEAD
 	struct dpx_listing *listing; /* owned; NULL when closed or at the end */
@@ -27,8 +24,9 @@ static void drop_listing(struct list_iterator *self)
 	if (!listing || self->pid != getpid())
 		return;
 	dpx_listing_counts(listing, &self->counts);
+	unsigned wait_ms = dpx_py_close_wait_ms();
 	Py_BEGIN_ALLOW_THREADS
-	dpx_listing_close(listing, CLOSE_WAIT_MS);
+	dpx_listing_close(listing, wait_ms);
 	Py_END_ALLOW_THREADS
 }
 
@@ -204,11 +202,14 @@ static PyObject *make_iterator(struct session_object *session, struct dpx_listin
 /* GIL: held. */
 PyObject *dpx_py_session_list(struct session_object *self, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = {"path", "recursive", "start_after", "sizes", "depth", NULL};
-	PyObject *path, *after = Py_None, *path_bytes = NULL, *after_bytes = NULL, *iterator = NULL;
+	static char *names[] = {"path", "recursive", "start_after", "sizes", "types", "handles", "depth", NULL};
+	PyObject *path, *after = Py_None, *handles = Py_None, *path_bytes = NULL, *after_bytes = NULL, *iterator = NULL;
 	struct dpx_listing *listing = NULL;
-	int recursive = 1, sizes = 1, depth = 0;
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$pOpi:list", names, &path, &recursive, &after, &sizes, &depth))
+	struct dpx_spool *spool;
+	int recursive = 1, sizes = 1, types = 1, depth = 0;
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$pOppOi:list", names, &path, &recursive, &after, &sizes, &types,
+					 &handles, &depth) ||
+	    dpx_py_spool_of(self, handles, &spool))
 		return NULL;
 	if (depth < 0) {
 		PyErr_Format(PyExc_ValueError, "depth must be 0 (adapt) or more, not %d", depth);
@@ -226,6 +227,8 @@ PyObject *dpx_py_session_list(struct session_object *self, PyObject *args, PyObj
 			.start_after = after_bytes ? PyBytes_AsString(after_bytes) : NULL,
 			.recursive = recursive,
 			.sizes = sizes,
+			.kinds = types,
+			.spool = spool,
 			.depth = (unsigned)depth,
 		};
 		int rc = dpx_listing_open(session, &options, &listing);

@@ -76,7 +76,7 @@ static int pull(struct read_iterator *self, unsigned most)
 	size_t promised = self->consumer_memory ? dpx_reader_promise(self->reader, items, count) : 0;
 	for (size_t i = 0; i < promised; i++) {
 		PyObject *bytes;
-		if (items[i]->held && dpx_py_bytes_new(items[i]->held, &bytes, &items[i]->dest) == 0)
+		if (items[i]->held && dpx_py_bytes_new(items[i]->held, self->maker.writable, &bytes, &items[i]->dest) == 0)
 			items[i]->owner = bytes;
 	}
 	self->ahead += count;
@@ -90,7 +90,7 @@ static void provide(struct read_iterator *self)
 	for (size_t i = 0; i < self->taken.wanting_count; i++) {
 		PyObject *bytes = NULL;
 		void *data = NULL;
-		dpx_py_bytes_new(self->taken.wanting[i]->want, &bytes, &data);
+		dpx_py_bytes_new(self->taken.wanting[i]->want, self->maker.writable, &bytes, &data);
 		dpx_reader_provide(self->reader, self->taken.wanting[i], data, bytes);
 	}
 	self->taken.wanting_count = 0;
@@ -199,8 +199,9 @@ void dpx_py_read_clean(struct read_iterator *self, unsigned wait_ms)
 	}
 	self->spare = NULL;
 	dpx_reader_stats(self->reader, &self->stats);
-	dpx_reader_close(self->reader);
+	struct dpx_reader *reader = self->reader;
 	self->reader = NULL;
+	dpx_py_reader_close(reader);
 	Py_CLEAR(self->requests);
 	Py_CLEAR(self->failure);
 	PyErr_Restore(type, value, trace);

@@ -6,8 +6,7 @@
 
 #include "../core/gate.h"
 
-/* How long closing, and dropping, wait for threads; what hangs longer is left to its thread. */
-#define DPX_CLOSE_WAIT_MS 1000
+/* How long dropping waits for threads; what hangs longer is left to its thread. */
 #define DPX_DROP_WAIT_MS DPX_WAIT_SLICE_MS
 
 /* Requests pulled from the iterable in one go, at most. */

@@ -32,7 +32,7 @@ static int enter(struct read_iterator *self, unsigned most_ms)
 static void leave(struct read_iterator *self)
 {
 	if (self->closed)
-		dpx_py_read_clean(self, DPX_CLOSE_WAIT_MS);
+		dpx_py_read_clean(self, dpx_py_close_wait_ms());
 	dpx_gate_leave(&self->gate);
 }
 
@@ -61,7 +61,7 @@ static PyObject *iterator_close(PyObject *op, PyObject *unused)
 	self->closed = 1;
 	if (self->reader)
 		dpx_reader_cancel(self->reader);
-	if (enter(self, DPX_CLOSE_WAIT_MS) == 0) {
+	if (enter(self, dpx_py_close_wait_ms()) == 0) {
 		leave(self);
 		if (PyErr_Occurred())
 			return NULL;
@@ -152,7 +152,7 @@ PyType_Spec dpx_read_iterator_spec = {
 
 /* GIL: held. An iterator over checked options, or NULL. */
 static PyObject *make_iterator(struct session_object *session, const struct dpx_read_options *options, PyObject *requests,
-			       PyObject *result, PyObject *error, int views)
+			       PyObject *result, PyObject *error, int views, int writable)
 {
 	struct module_state *state = dpx_py_state((PyObject *)session);
 	allocfunc allocate = (allocfunc)PyType_GetSlot(state->read_iterator_type, Py_tp_alloc);
@@ -168,6 +168,7 @@ static PyObject *make_iterator(struct session_object *session, const struct dpx_
 	self->chunk = self->chunk < 1 ? 1 : self->chunk > DPX_PULL_MOST ? DPX_PULL_MOST : self->chunk;
 	self->consumer_memory = options->consumer_memory;
 	self->maker.buffer_type = views ? state->buffer_type : NULL;
+	self->maker.writable = writable;
 	self->requests = PyObject_GetIter(requests);
 	dpx_py_maker_init(&self->maker, result, error);
 	if (!self->requests) {
@@ -190,18 +191,23 @@ out:
 PyObject *dpx_py_session_read_many(struct session_object *self, PyObject *args, PyObject *kwargs)
 {
 	static char *names[] = {"requests", "result", "error", "max_in_flight", "max_buffer_bytes", "ordered",
-				"depth",    "views",  "timeout_s", "verify_size", NULL};
-	PyObject *requests, *result = NULL, *error = NULL;
+				"depth",    "views",  "timeout_s", "verify_size",   "writable",         "handles", NULL};
+	PyObject *requests, *result = NULL, *error = NULL, *handles = Py_None;
 	long long in_flight = 0, bytes = 0;
-	int ordered = 1, depth = 0, views = 0, verify = 0;
+	int ordered = 1, depth = 0, views = 0, verify = 0, writable = 0;
 	double timeout_s = 0;
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOLLpipdp:read_many", names, &requests, &result, &error,
-					 &in_flight, &bytes, &ordered, &depth, &views, &timeout_s, &verify))
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOLLpipdppO:read_many", names, &requests, &result, &error,
+					 &in_flight, &bytes, &ordered, &depth, &views, &timeout_s, &verify, &writable,
+					 &handles))
 		return NULL;
 	if (dpx_py_check_options(result, error, in_flight, timeout_s))
 		return NULL;
 	if (bytes < 1 || depth < 0) {
 		PyErr_SetString(PyExc_ValueError, "max_buffer_bytes must be at least 1 and depth at least 0 (adapt)");
+		return NULL;
+	}
+	if (views && writable) {
+		PyErr_SetString(PyExc_ValueError, "views are read-only: not writable as well");
 		return NULL;
 	}
 	struct dpx_read_options options = {
@@ -214,5 +220,7 @@ PyObject *dpx_py_session_read_many(struct session_object *self, PyObject *args, 
 		.consumer_memory = !views,
 		.disown = dpx_py_disown,
 	};
-	return make_iterator(self, &options, requests, result, error, views);
+	if (dpx_py_handles_of(self, handles, &options.handles))
+		return NULL;
+	return make_iterator(self, &options, requests, result, error, views, writable);
 }

@@ -1,4 +1,4 @@
-/* WriteFile: a file that is being written, from its start to its end. */
+/* WriteFile: a file that is being written. */
 #include "bind.h"
 
 #include <errno.h>
@@ -15,16 +15,19 @@ struct write_file {
 	int close_later;             /* the last of them closes */
 };
 
-enum action { ACTION_APPEND, ACTION_SYNC, ACTION_CLOSE };
+enum action { ACTION_APPEND, ACTION_WRITE, ACTION_SYNC, ACTION_CLOSE };
 
 /* GIL: held; released around the call. */
-static int run(struct dpx_write_file *file, enum action action, const Py_buffer *data)
+static int run(struct dpx_write_file *file, enum action action, const Py_buffer *data, uint64_t offset)
 {
 	int rc = 0;
 	Py_BEGIN_ALLOW_THREADS
 	switch (action) {
 	case ACTION_APPEND:
 		rc = dpx_write_file_append(file, data->buf, (size_t)data->len);
+		break;
+	case ACTION_WRITE:
+		rc = dpx_write_file_put(file, data->buf, (size_t)data->len, offset);
 		break;
 	case ACTION_SYNC:
 		rc = dpx_write_file_sync(file);
@@ -47,11 +50,11 @@ static void close_file(struct write_file *self)
 	}
 	self->file = NULL;
 	if (file && self->generation == dpx_process_generation())
-		run(file, ACTION_CLOSE, NULL);
+		run(file, ACTION_CLOSE, NULL, 0);
 }
 
-/* GIL: held. append or sync; -1 with an exception set. */
-static int use(struct write_file *self, enum action action, const Py_buffer *data)
+/* GIL: held. write or sync; -1 with an exception set. */
+static int use(struct write_file *self, enum action action, const Py_buffer *data, uint64_t offset)
 {
 	if (self->generation != dpx_process_generation()) {
 		PyErr_SetString(PyExc_RuntimeError, "the file was opened by another process and cannot be used after fork");
@@ -62,7 +65,7 @@ static int use(struct write_file *self, enum action action, const Py_buffer *dat
 		return -1;
 	}
 	self->users++;
-	int rc = run(self->file, action, data);
+	int rc = run(self->file, action, data, offset);
 	if (--self->users == 0 && self->close_later)
 		close_file(self);
 	if (rc)
@@ -70,12 +73,17 @@ static int use(struct write_file *self, enum action action, const Py_buffer *dat
 	return rc ? -1 : 0;
 }
 
-static PyObject *write_file_write(PyObject *op, PyObject *object)
+static PyObject *write_file_write(PyObject *op, PyObject *args)
 {
 	Py_buffer data;
-	if (PyObject_GetBuffer(object, &data, PyBUF_SIMPLE))
+	long long offset = 0;
+	int append = PyTuple_Size(args) == 1, rc = -1;
+	if (!PyArg_ParseTuple(args, "y*|L:write", &data, &offset))
 		return NULL;
-	int rc = use((struct write_file *)op, ACTION_APPEND, &data);
+	if (offset < 0)
+		PyErr_Format(PyExc_ValueError, "the offset of a write cannot be %lld", offset);
+	else
+		rc = use((struct write_file *)op, append ? ACTION_APPEND : ACTION_WRITE, &data, (uint64_t)offset);
 	PyObject *written = rc ? NULL : PyLong_FromSsize_t(data.len);
 	PyBuffer_Release(&data);
 	return written;
@@ -84,7 +92,7 @@ static PyObject *write_file_write(PyObject *op, PyObject *object)
 static PyObject *write_file_sync(PyObject *op, PyObject *unused)
 {
 	(void)unused;
-	return use((struct write_file *)op, ACTION_SYNC, NULL) ? NULL : Py_NewRef(Py_None);
+	return use((struct write_file *)op, ACTION_SYNC, NULL, 0) ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *write_file_close(PyObject *op, PyObject *unused)
@@ -106,7 +114,7 @@ static void write_file_dealloc(PyObject *op)
 }
 
 static PyMethodDef write_file_methods[] = {
-	{"write", write_file_write, METH_O, "Append all of a buffer; its length in bytes."},
+	{"write", write_file_write, METH_VARARGS, "Write all of a buffer, at the end or at an offset; its length in bytes."},
 	{"sync", write_file_sync, METH_NOARGS, "Make what was written survive a crash."},
 	{"close", write_file_close, METH_NOARGS, "Close; twice is fine."},
 	{NULL, NULL, 0, NULL},
@@ -129,6 +137,7 @@ PyType_Spec dpx_write_file_spec = {
 struct opening {
 	struct dpx_session *session;
 	const char *path;
+	struct dpx_new_file how;
 	struct dpx_write_file *file;
 };
 
@@ -137,16 +146,24 @@ static int create_file(struct opening *opening)
 {
 	int rc;
 	Py_BEGIN_ALLOW_THREADS
-	rc = dpx_write_file_open(opening->session, opening->path, &opening->file);
+	rc = dpx_write_file_open(opening->session, opening->path, &opening->how, &opening->file);
 	Py_END_ALLOW_THREADS
 	return rc;
 }
 
-PyObject *dpx_py_session_create(struct session_object *session, PyObject *path)
+PyObject *dpx_py_session_create(struct session_object *session, PyObject *args, PyObject *kwargs)
 {
+	static char *names[] = {"path", "mode", "object_class", "chunk_bytes", NULL};
+	PyObject *path;
+	struct dpx_new_file how = {0};
+	unsigned long long chunk_bytes = 0;
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$IzK:create", names, &path, &how.mode, &how.object_class,
+					 &chunk_bytes))
+		return NULL;
+	how.chunk_bytes = chunk_bytes;
 	PyTypeObject *type = dpx_py_state((PyObject *)session)->write_file_type;
 	allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
-	struct opening opening = {.session = dpx_py_session_retain(session)};
+	struct opening opening = {.session = dpx_py_session_retain(session), .how = how};
 	if (!opening.session)
 		return NULL;
 	PyObject *path_bytes = dpx_py_path_bytes(path);

@@ -9,9 +9,6 @@
 #include "../core/process.h"
 #include "../core/put.h"
 
-/* Closing waits this long for threads; what hangs in the store is left to its thread. */
-#define CLOSE_WAIT_MS 1000
-
 enum call { CALL_OPEN, CALL_STAT, CALL_WRITE, CALL_RENAME, CALL_REMOVE, CALL_MKDIR, CALL_CLOSE };
 
 /* One call to the core, with all it takes and gives. */
@@ -23,15 +20,16 @@ struct job {
 	const void *data;          /* borrowed from a Py_buffer that the caller holds */
 	size_t len;
 	struct dpx_stat st;
+	char why[DPX_WHY_ROOM]; /* of CALL_OPEN */
+	unsigned wait_ms;       /* of CALL_CLOSE */
 };
 
 static int perform(struct job *job)
 {
 	struct dpx_session *session = job->session;
-	struct dpx_status status;
 	switch (job->call) {
 	case CALL_OPEN:
-		return dpx_session_open(job->spec, &job->session, &status);
+		return dpx_session_open(job->spec, &job->session, job->why);
 	case CALL_STAT:
 		return dpx_session_stat(session, job->path, &job->st);
 	case CALL_WRITE:
@@ -43,7 +41,7 @@ static int perform(struct job *job)
 	case CALL_MKDIR:
 		return dpx_put_directory(session, job->path);
 	case CALL_CLOSE:
-		return dpx_session_close(session, CLOSE_WAIT_MS);
+		return dpx_session_close(session, job->wait_ms);
 	}
 	return EINVAL;
 }
@@ -92,7 +90,7 @@ static int session_init(PyObject *op, PyObject *args, PyObject *kwargs)
 		return -1;
 	struct dpx_session_spec spec = {.io = dpx_io_find(table), .open_delay_us = (unsigned)delay};
 	if (!spec.io) {
-		PyErr_Format(PyExc_ValueError, "no table of I/O functions is called '%s'; there is 'posix'", table);
+		PyErr_Format(PyExc_ValueError, "no table of I/O functions is called '%s'; there are 'posix' and 'dfs'", table);
 		return -1;
 	}
 	if (delay < 0 || delay > 3600LL * 1000 * 1000) {
@@ -108,23 +106,30 @@ static int session_init(PyObject *op, PyObject *args, PyObject *kwargs)
 		return -1;
 	spec.root = PyBytes_AsString(root_bytes);
 	struct job job = {.call = CALL_OPEN, .spec = &spec};
-	int rc = run(&job);
-	if (rc)
-		dpx_py_raise(rc, spec.root);
-	else
+	int rc = spec.io->mount_waits ? dpx_py_open(&spec, &job.session, job.why) : run(&job);
+	if (rc > 0)
+		dpx_py_raise_why(rc, job.why, spec.root);
+	if (!rc)
 		self->session = job.session;
 	Py_DECREF(root_bytes);
 	return rc ? -1 : 0;
 }
 
-/* GIL: held. In a forked child the threads are gone and locks may be held for ever: its memory is left alone. */
+/* GIL: held; released while the root is let go of, which may wait for other machines. In a forked child the threads are
+ * gone and locks may be held for ever: its memory is left alone. */
 static void session_dealloc(PyObject *op)
 {
 	struct session_object *self = (struct session_object *)op;
 	PyTypeObject *type = Py_TYPE(op);
 	struct dpx_session *session = self->session;
-	if (session && session->generation == dpx_process_generation())
+	if (session && session->generation == dpx_process_generation()) {
+		PyObject *error, *value, *trace;
+		PyErr_Fetch(&error, &value, &trace);
+		Py_BEGIN_ALLOW_THREADS
 		dpx_session_release(session);
+		Py_END_ALLOW_THREADS
+		PyErr_Restore(error, value, trace);
+	}
 	freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
 	release(op);
 	Py_DECREF(type);
@@ -192,9 +197,9 @@ static PyObject *session_mkdir(PyObject *op, PyObject *path)
 	return run_on((struct session_object *)op, CALL_MKDIR, path, NULL);
 }
 
-static PyObject *session_create(PyObject *op, PyObject *path)
+static PyObject *session_create(PyObject *op, PyObject *args, PyObject *kwargs)
 {
-	return dpx_py_session_create((struct session_object *)op, path);
+	return dpx_py_session_create((struct session_object *)op, args, kwargs);
 }
 
 static PyObject *session_read_many(PyObject *op, PyObject *args, PyObject *kwargs)
@@ -218,7 +223,8 @@ static PyObject *session_close(PyObject *op, PyObject *unused)
 	struct session_object *self = (struct session_object *)op;
 	(void)unused;
 	if (self->session && self->session->generation == dpx_process_generation()) {
-		struct job job = {.call = CALL_CLOSE, .session = dpx_session_retain(self->session)};
+		struct job job = {.call = CALL_CLOSE, .wait_ms = dpx_py_close_wait_ms()};
+		job.session = dpx_session_retain(self->session);
 		run(&job);
 		dpx_session_release(job.session);
 	}
@@ -234,7 +240,7 @@ static PyObject *session_stats(PyObject *op, PyObject *unused)
 		return PyDict_New();
 	struct dpx_counters *counters = &session->counters;
 	dpx_buffers_stats(session->buffers, &buffers);
-	return Py_BuildValue("{sIsKsKsKsKsKsKsKsKsKsK}", "threads", dpx_pool_threads(session->pool), "files_open",
+	return Py_BuildValue("{sIsKsKsKsKsKsKsKsKsKsKsK}", "threads", dpx_pool_threads(session->pool), "files_open",
 			     (unsigned long long)atomic_load(&counters->files_open), "buffers_live",
 			     (unsigned long long)buffers.live, "bytes_live", (unsigned long long)buffers.live_bytes,
 			     "bytes_kept", (unsigned long long)buffers.kept_bytes, "readers_live",
@@ -243,7 +249,8 @@ static PyObject *session_stats(PyObject *op, PyObject *unused)
 			     (unsigned long long)atomic_load(&counters->graveyard), "reads",
 			     (unsigned long long)atomic_load(&counters->reads), "read_bytes",
 			     (unsigned long long)atomic_load(&counters->read_bytes), "lists",
-			     (unsigned long long)atomic_load(&counters->lists));
+			     (unsigned long long)atomic_load(&counters->lists), "handle_hits",
+			     (unsigned long long)atomic_load(&counters->handle_hits));
 }
 
 static PyObject *session_pid(PyObject *op, void *closure)
@@ -262,7 +269,7 @@ static PyMethodDef session_methods[] = {
 	 "List the files below a path; an iterator of blocks of (path, size)."},
 	{"stat", session_stat, METH_O, "(kind, size in bytes, mtime in ns) of a path."},
 	{"write", session_write, METH_VARARGS, "Create or replace a file atomically."},
-	{"create", session_create, METH_O, "A new or emptied file for writing."},
+	{"create", (PyCFunction)(void (*)(void))session_create, METH_VARARGS | METH_KEYWORDS, "A new or emptied file for writing."},
 	{"rename", session_rename, METH_VARARGS, "Rename, replacing what stood at the target."},
 	{"remove", session_remove, METH_O, "Remove a file or an empty directory."},
 	{"mkdir", session_mkdir, METH_O, "Make a directory with its parents."},

@@ -70,10 +70,14 @@ void dpx_adapt_pause(struct dpx_adapt *adapt, int64_t now)
 static void climb(struct dpx_adapt *adapt, double rate)
 {
 	if (adapt->base_rate > 0 && rate < adapt->base_rate * CLIMB_GAIN) {
+		if (!adapt->doubted++)
+			return; /* others may have had the cores: once more */
+		adapt->doubted = 0;
 		use(adapt, adapt->base, DPX_ADAPT_HOLD);
 		adapt->next_move = 1; /* the base may be too much already */
 		return;
 	}
+	adapt->doubted = 0;
 	adapt->base = adapt->depth;
 	adapt->base_rate = rate;
 	if (adapt->base == adapt->most)
@@ -120,8 +124,13 @@ static void judge(struct dpx_adapt *adapt, double rate)
 
 int dpx_adapt_done(struct dpx_adapt *adapt, uint64_t bytes, int64_t now)
 {
+	return dpx_adapt_worked(adapt, 1.0 + (double)bytes / BYTES_PER_OPEN, now);
+}
+
+int dpx_adapt_worked(struct dpx_adapt *adapt, double work, int64_t now)
+{
 	adapt->items++;
-	adapt->score += 1.0 + (double)bytes / BYTES_PER_OPEN;
+	adapt->score += work;
 	int64_t span = adapt->active_ns + (adapt->active ? now - adapt->active_since : 0);
 	int64_t least = adapt->settling ? SETTLE_NS : adapt->phase == DPX_ADAPT_CLIMB ? CLIMB_NS : WINDOW_NS;
 	if (span < least || adapt->items < adapt->depth * (adapt->settling ? 1u : ITEMS_PER_THREAD))

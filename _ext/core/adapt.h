@@ -1,6 +1,6 @@
 /* How many threads to use: found by trying, from nothing but the throughput that was measured.
  *
- * At first the depth doubles while that pays. Then it is held, and now and then a window of time is spent at a
+ * At first the depth doubles while that pays, in one of two windows. Then it is held, and now and then a window of time is spent at a
  * larger or a smaller depth and compared with the windows before and after it: more threads are kept only when
  * they gain clearly, fewer as soon as they lose next to nothing. Trials that fail come ever more rarely. Only time
  * in which somebody is at work counts, so a consumer that pauses does not look like a slow store.
@@ -27,6 +27,7 @@ struct dpx_adapt {
 	double trial_rate;  /* of the window at `trial` */
 	unsigned trial;     /* the depth tried last */
 	unsigned next_move; /* index of the trial to make next */
+	int doubted;        /* a window of the climb was too slow: the next one decides */
 	unsigned pause;     /* windows to hold between trials */
 	unsigned held;      /* windows held since the last one */
 	int settling;       /* the depth has just changed: this window does not count */
@@ -46,7 +47,8 @@ void dpx_adapt_init(struct dpx_adapt *adapt, unsigned depth, unsigned most);
 void dpx_adapt_begin(struct dpx_adapt *adapt, int64_t now);
 void dpx_adapt_pause(struct dpx_adapt *adapt, int64_t now);
 
-/* One item of so many bytes was done. Returns non-zero when the depth has changed. */
+/* One item of so many bytes was done; a piece of work that is so much, in any unit. Non-zero when the depth has changed. */
 int dpx_adapt_done(struct dpx_adapt *adapt, uint64_t bytes, int64_t now);
+int dpx_adapt_worked(struct dpx_adapt *adapt, double work, int64_t now);
 
 #endif

@@ -148,7 +148,7 @@ int dpx_buffers_get(struct dpx_buffers *buffers, size_t bytes, struct dpx_buffer
 {
 	size_t capacity;
 	unsigned class = class_of(bytes, &capacity);
-	if (capacity < bytes)
+	if (capacity < bytes || class >= CLASSES)
 		return ENOMEM;
 	pthread_mutex_lock(&buffers->lock);
 	struct dpx_buffer *buffer = buffers->free[class];

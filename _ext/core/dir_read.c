@@ -2,81 +2,8 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "path.h"
-
-struct pass {
-	struct dpx_dir_read *job;
-	struct dpx_names *names;
-	size_t held;    /* memory of earlier passes that are still kept */
-	size_t unknown; /* entries whose kind the pass did not tell */
-};
-
-static int keep(struct pass *pass, int kind, const char *text)
-{
-	struct dpx_dir_read *job = pass->job;
-	if (kind == DPX_KIND_OTHER)
-		job->left_out++;
-	return kind != DPX_KIND_OTHER && (kind != DPX_KIND_DIR || job->keep_dirs) &&
-	       dpx_name_resumes(text, job->inside);
-}
-
-static int on_entry(void *arg, const struct dpx_dirent *entry)
-{
-	struct pass *pass = arg;
-	struct dpx_names *names = pass->names;
-	struct dpx_name like = {.inode = entry->inode, .size = entry->size, .kind = (uint8_t)entry->kind};
-	int rc = dpx_names_add(names, entry->name, entry->name_len, &like);
-	if (rc)
-		return rc;
-	if (entry->kind == DPX_KIND_UNKNOWN)
-		pass->unknown++;
-	else if (!keep(pass, entry->kind, names->entries[names->count - 1].text))
-		dpx_names_pop(names);
-	return pass->job->grown(pass->job->arg, pass->held + names->bytes);
-}
-
-/* For stores that do not tell kinds with the names. */
-static int find_kinds(struct pass *pass, void *dir)
-{
-	struct dpx_names *names = pass->names;
-	size_t kept = 0;
-	for (size_t i = 0; i < names->count; i++) {
-		struct dpx_name entry = names->entries[i];
-		int wanted = 1;
-		if (entry.kind == DPX_KIND_UNKNOWN) {
-			struct dpx_stat st;
-			int rc = pass->job->grown(pass->job->arg, pass->held + names->bytes);
-			if (!rc)
-				rc = pass->job->io->dir_stat(dir, entry.text, 0, &st);
-			if (rc && rc != ENOENT)
-				return rc;
-			if (!rc) {
-				dpx_name_set_kind(&entry, st.kind);
-				entry.inode = st.inode;
-				entry.size = st.kind == DPX_KIND_FILE ? st.size : DPX_SIZE_UNKNOWN;
-			}
-			wanted = !rc && keep(pass, entry.kind, entry.text);
-		}
-		if (wanted)
-			names->entries[kept++] = entry;
-	}
-	names->count = kept;
-	return 0;
-}
-
-static int read_once(struct pass *pass, void *dir)
-{
-	struct dpx_dir_read *job = pass->job;
-	job->left_out = 0;
-	int rc = job->io->dir_list(dir, job->sizes, on_entry, pass);
-	if (!rc && pass->unknown)
-		rc = find_kinds(pass, dir);
-	if (!rc)
-		dpx_names_sort(pass->names);
-	return rc;
-}
+#include "dir_pass.h"
 
 /* One inode under several names, or a name that the last pass did not see: look which of them stand. A file
  * with one link keeps one name; hard links keep all that are there. With none there, one name stays, marked,
@@ -120,11 +47,7 @@ static int settle(struct dpx_dir_read *job, void *dir, struct dpx_names *names)
 			rc = settle_group(job, dir, names, pairs + i, end - i);
 	}
 	free(pairs);
-	size_t kept = 0;
-	for (size_t i = 0; i < names->count; i++)
-		if (names->entries[i].mark != DPX_MARK_DROPPED)
-			names->entries[kept++] = names->entries[i];
-	names->count = kept;
+	dpx_dir_drop_marked(names);
 	return rc;
 }
 
@@ -136,9 +59,9 @@ int dpx_dir_read(struct dpx_dir_read *job, void *dir, struct dpx_names *names)
 	int rc = job->io->dir_version(dir, &before);
 	for (unsigned turn = 0; !rc && !quiet && turn < DPX_DIR_PASSES && calm < 2; turn++) {
 		struct dpx_names seen = {0};
-		struct pass pass = {.job = job, .names = &seen, .held = names->bytes};
+		struct dpx_dir_pass pass = {.job = job, .dir = dir, .names = &seen, .known = names, .held = names->bytes};
 		size_t unseen = 0;
-		rc = read_once(&pass, dir);
+		rc = dpx_dir_pass(&pass);
 		if (!rc)
 			rc = job->io->dir_version(dir, &now);
 		quiet = !rc && before && before == now;
@@ -162,13 +85,15 @@ int dpx_dir_read(struct dpx_dir_read *job, void *dir, struct dpx_names *names)
 }
 
 /* What a symbolic link stands for in a listing: the file it leads to, itself where it leads nowhere. */
-static int look_through(const struct dpx_io *io, void *dir, const char *name, enum dpx_look *look, uint64_t *size)
+static int look_through(const struct dpx_io *io, void *dir, const char *name, enum dpx_look *look, uint64_t *size,
+			struct dpx_handle *handle)
 {
+	struct dpx_glance glance = {.follow = 1, .size = 1};
 	struct dpx_stat st;
-	int rc = io->dir_stat(dir, name, 1, &st);
+	int rc = dpx_dir_ask(io, dir, name, &glance, handle);
 	if (!rc) {
-		*look = st.kind == DPX_KIND_FILE ? DPX_LOOK_LISTED : DPX_LOOK_OUT;
-		*size = st.size;
+		*look = glance.stat.kind == DPX_KIND_FILE ? DPX_LOOK_LISTED : DPX_LOOK_OUT;
+		*size = glance.stat.size;
 		return 0;
 	}
 	if (rc != ENOENT && rc != ELOOP && rc != ENOTDIR && rc != EACCES && rc != EPERM && rc != ENAMETOOLONG)
@@ -180,27 +105,29 @@ static int look_through(const struct dpx_io *io, void *dir, const char *name, en
 }
 
 int dpx_dir_look(const struct dpx_io *io, void *dir, const char *name, int kind, enum dpx_look *look,
-		 uint64_t *size, uint64_t *inode)
+		 uint64_t *size, uint64_t *inode, struct dpx_handle *handle)
 {
-	struct dpx_stat st;
+	struct dpx_glance glance = {.size = 1};
 	*inode = 0;
 	*size = DPX_SIZE_UNKNOWN;
 	*look = DPX_LOOK_GONE;
+	if (handle)
+		handle->len = 0;
 	if (kind == DPX_KIND_LINK)
-		return look_through(io, dir, name, look, size);
-	int rc = io->dir_stat(dir, name, 0, &st);
+		return look_through(io, dir, name, look, size, handle);
+	int rc = dpx_dir_ask(io, dir, name, &glance, handle);
 	if (rc == ENOENT)
 		return 0;
 	if (rc)
 		return rc;
-	*inode = st.inode;
-	switch (st.kind) {
+	*inode = glance.stat.inode;
+	switch (glance.stat.kind) {
 	case DPX_KIND_FILE:
 		*look = DPX_LOOK_LISTED;
-		*size = st.size;
+		*size = glance.stat.size;
 		return 0;
 	case DPX_KIND_LINK:
-		return look_through(io, dir, name, look, size);
+		return look_through(io, dir, name, look, size, handle);
 	case DPX_KIND_OTHER:
 		*look = DPX_LOOK_OUT;
 		return 0;

@@ -55,10 +55,10 @@ static int delay_dir_open(void *mount, const char *path, int follow, void **dir)
 	return outer->inner.dir_open(outer->mount, path, follow, dir);
 }
 
-static int delay_create(void *mount, const char *path, void **file)
+static int delay_create(void *mount, const char *path, const struct dpx_new_file *how, void **file)
 {
 	struct delay_mount *outer = mount;
-	return outer->inner.create(outer->mount, path, file);
+	return outer->inner.create(outer->mount, path, how, file);
 }
 
 static int delay_rename(void *mount, const char *from, const char *to)
@@ -93,6 +93,8 @@ int dpx_io_delay_wrap(const struct dpx_io *inner, void *inner_mount, unsigned op
 	table->name = "delay";
 	table->mount = NULL;
 	table->unmount = delay_unmount;
+	table->queue_open = NULL; /* would be given the wrong mount */
+	table->open_saved = NULL;
 	table->open = delay_open;
 	table->stat = delay_stat;
 	table->dir_open = delay_dir_open;

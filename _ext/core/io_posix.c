@@ -31,8 +31,9 @@ int dpx_posix_root(void *mount)
 	return ((struct posix_mount *)mount)->root;
 }
 
-static int posix_mount(const char *spec, void **mount)
+static int posix_mount(const char *spec, void **mount, char why[DPX_WHY_ROOM])
 {
+	(void)why; /* the errno says it */
 	struct posix_mount *made = malloc(sizeof(*made));
 	if (!made)
 		return ENOMEM;
@@ -136,13 +137,19 @@ static int posix_stat(void *mount, const char *path, int follow, struct dpx_stat
 	return 0;
 }
 
-static int posix_create(void *mount, const char *path, void **file)
+static int posix_create(void *mount, const char *path, const struct dpx_new_file *how, void **file)
 {
 	int fd;
 	int rc = open_at(mount, path, O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK, &fd);
-	if (!rc)
-		*file = file_of(fd);
-	return rc;
+	if (rc)
+		return rc;
+	if (how->mode && fchmod(fd, (mode_t)how->mode)) {
+		rc = errno;
+		close(fd);
+		return rc;
+	}
+	*file = file_of(fd);
+	return 0;
 }
 
 static int posix_write(void *file, const void *buf, size_t len, uint64_t offset)
@@ -156,6 +163,17 @@ static int posix_write(void *file, const void *buf, size_t len, uint64_t offset)
 			return errno;
 	}
 	return 0;
+}
+
+static int posix_truncate(void *file, uint64_t size)
+{
+	int rc;
+	if (size > INT64_MAX)
+		return EFBIG;
+	do
+		rc = ftruncate(fd_of(file), (off_t)size);
+	while (rc && errno == EINTR);
+	return rc ? errno : 0;
 }
 
 static int posix_sync(void *file)
@@ -211,6 +229,7 @@ const struct dpx_io dpx_io_posix = {
 	.dir_close = dpx_posix_dir_close,
 	.create = posix_create,
 	.write = posix_write,
+	.truncate = posix_truncate,
 	.sync = posix_sync,
 	.rename = posix_rename,
 	.remove = posix_remove,

@@ -45,14 +45,14 @@ static int search_once(struct search *search, const struct dir_node *node, void 
 			search->lost[i].name = NULL;
 		}
 	}
-	int rc = io->dir_list(dir, 0, on_entry, search);
+	int rc = io->dir_list(dir, 0, 1, on_entry, search);
 	*open = 0;
 	for (size_t i = 0; !rc && i < search->count; i++) {
 		struct dpx_lost *lost = &search->lost[i];
 		uint64_t inode;
 		if (!lost->found && lost->name) {
 			int kind = node->names.entries[lost->index].kind;
-			rc = dpx_dir_look(io, dir, lost->name, kind, &lost->look, &lost->size, &inode);
+			rc = dpx_dir_look(io, dir, lost->name, kind, &lost->look, &lost->size, &inode, NULL);
 			lost->found = lost->look != DPX_LOOK_GONE && (!inode || inode == lost->inode);
 		}
 		*open += !lost->found;
@@ -188,7 +188,7 @@ static int find_child(struct dpx_listing *listing, void *dir, uint64_t inode, st
 	uint64_t before, now;
 	int rc = inode ? io->dir_version(dir, &before) : ENOENT;
 	for (unsigned turn = 0; !rc && !search.found && turn < SEARCH_PASSES; turn++) {
-		rc = io->dir_list(dir, 0, on_child, &search);
+		rc = io->dir_list(dir, 0, 1, on_child, &search);
 		if (search.found)
 			return search.rc;
 		if (!rc)

@@ -24,7 +24,7 @@ static int is_full(const struct dpx_listing *listing)
 /* Fill in the error; `name` is what failed below the node, "" for the node's own directory. */
 static enum step fail(struct dpx_listing *listing, const struct dir_node *node, const char *name, int err, enum dpx_op op)
 {
-	listing->error = (struct dpx_status){.err = err, .op = op};
+	listing->error = (struct dpx_status){.err = err == EAGAIN ? EIO : err, .op = op}; /* EAGAIN says "not yet" */
 	if (!dpx_node_path(node, &listing->error_path) && *name)
 		dpx_text_add(&listing->error_path, name, strlen(name));
 	if (!*name && listing->error_path.len)

@@ -137,6 +137,10 @@ static int node_take(struct dpx_listing *listing, struct dir_node *node, int may
 		*work = (struct list_work){WORK_READ, node, 0};
 		return may_read || atomic_load(&node->wanted);
 	}
+	if (node->state == NODE_READING && node->crew && node->crew->next < node->crew->count) {
+		*work = (struct list_work){WORK_HELP, node, 0};
+		return 1;
+	}
 	if (node->state != NODE_READY)
 		return 0;
 	while (node->next_chunk < node->chunk_count && node->chunks[node->next_chunk] != CHUNK_OPEN)
@@ -195,6 +199,10 @@ int dpx_work_take(struct dpx_listing *listing, struct list_work *work)
 	if (work->kind == WORK_LOOK) {
 		work->node->chunks[work->chunk] = CHUNK_TAKEN;
 		listing->looks_ahead += dpx_chunk_entries(work->node, work->chunk);
+		return 1;
+	}
+	if (work->kind == WORK_HELP) {
+		work->node->crew->busy++;
 		return 1;
 	}
 	if (!work->node)

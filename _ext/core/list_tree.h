@@ -6,6 +6,9 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "adapt.h"
+#include "dir_read.h"
+#include "handles_spool.h"
 #include "listing.h"
 #include "names.h"
 #include "path.h"
@@ -34,6 +37,16 @@ struct extra_name {
 	char text[];
 };
 
+/* Work on one directory that several runners do a step of at a time. It lies on the stack of the one that began it,
+ * who waits for the others. */
+struct list_crew {
+	dpx_dir_step step;
+	void *of;
+	size_t count, next, calls; /* calls: to the store, in a step */
+	unsigned busy;             /* runners in a step */
+	int err;                   /* the first */
+};
+
 struct dir_node {
 	struct dir_node *parent;          /* outlives its children */
 	struct dir_node *prev, *next;     /* of all nodes */
@@ -47,7 +60,8 @@ struct dir_node {
 	int err;
 	enum dpx_op op;
 	atomic_int wanted;                /* the consumer stands here: read it whatever its size */
-	atomic_size_t ahead;              /* bytes counted in listing.ahead; written by the runner that reads it */
+	atomic_size_t ahead;              /* bytes counted in listing.ahead; written by the runners that read it */
+	struct list_crew *crew;           /* while it is read, or NULL: steps that any runner may do */
 
 	struct dpx_names names;
 	size_t *dirs;                     /* owned: indices of the directories among the entries */
@@ -72,12 +86,16 @@ struct dpx_listing {
 	char *root_prefix; /* owned: with one, or "" */
 	char *start_after; /* owned, or NULL */
 	int root_slash;    /* the path was given with a '/' at its end: it must be a directory */
-	int recursive, sizes, depth_fixed;
+	int recursive, kinds, sizes, depth_fixed;
+	struct dpx_spool *spool; /* one reference, or NULL */
+	struct dpx_handle_key spool_root;
 
 	pthread_mutex_t lock;
 	pthread_cond_t ready; /* for the consumer and close */
+	pthread_cond_t done;  /* for who waits for a crew */
 	unsigned refs;        /* the caller's and one for each runner */
-	unsigned running, depth;
+	unsigned running;
+	struct dpx_adapt adapt; /* how many there may be */
 	atomic_int cancelled;
 	int starved;          /* errno of a runner that could not go on for want of memory, else 0 */
 
@@ -89,7 +107,6 @@ struct dpx_listing {
 	size_t put_off;       /* nodes in NODE_PUT_OFF */
 	int stalled;          /* a runner left because the bounds held it, not for want of work */
 	enum { WAIT_NONE, WAIT_CURRENT, WAIT_FILL } waiting; /* the consumer: for its node, or for a full block */
-	uint64_t calls, sleeps; /* of runners since depth was set last */
 	struct dpx_list_counts counts;
 
 	/* Of the consumer alone, unguarded. */
@@ -103,7 +120,7 @@ struct dpx_listing {
 	struct dpx_text error_path;
 };
 
-enum work_kind { WORK_READ, WORK_LOOK };
+enum work_kind { WORK_READ, WORK_LOOK, WORK_HELP };
 
 struct list_work {
 	enum work_kind kind;
@@ -128,10 +145,28 @@ int dpx_list_stopped(struct dpx_listing *listing);
 int dpx_list_dir_open(struct dpx_listing *listing, const char *path, int follow, void **dir);
 void dpx_list_dir_close(struct dpx_listing *listing, void *dir);
 void dpx_work_read(struct dpx_listing *listing, struct dir_node *node);
+
+/* The directory of a node, wherever it is now; *self: its own stat. On an error *dir is NULL. */
+int dpx_list_open(struct dpx_listing *listing, const struct dir_node *node, void **dir, struct dpx_stat *self);
+int dpx_list_is_gone(int err);
+
+/* list_look.c, without the lock too. look_now: a directory whose looks fit one chunk is done in one go, while it is
+ * open. keep_handle: of an entry, by its name in the directory at `dir` (with its '/'). */
 void dpx_work_look(struct dpx_listing *listing, struct dir_node *node, size_t chunk);
+void dpx_list_look_now(struct dpx_listing *listing, struct dir_node *node, void *dir);
+void dpx_list_keep_handle(struct dpx_listing *listing, const struct dpx_text *dir, const char *name,
+			  const struct dpx_handle *handle);
+
+/* list_share.c: all steps of a crew, with the help of other runners; the lock is not held. And such help: one step of
+ * a crew that dpx_work_take has joined. */
+int dpx_list_share(struct dpx_listing *listing, struct dir_node *node, const struct list_crew *work);
+void dpx_work_help(struct dpx_listing *listing, struct dir_node *node);
 
 /* listing.c: with the lock held. kick: start a runner if there is work for one more; 0 or an errno. */
 int dpx_listing_kick(struct dpx_listing *listing);
+
+/* A runner has made so many calls to the store. */
+void dpx_listing_worked(struct dpx_listing *listing, size_t calls);
 
 /* Something of `node` is done, and `entries` more may be handed over. */
 void dpx_listing_notify(struct dpx_listing *listing, const struct dir_node *node, size_t entries);

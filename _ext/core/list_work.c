@@ -12,7 +12,8 @@
 struct reading {
 	struct dpx_listing *listing;
 	struct dir_node *node;
-	int put_off;
+	struct dpx_text path; /* of the directory, with its '/' */
+	atomic_int put_off;
 };
 
 int dpx_list_stopped(struct dpx_listing *listing)
@@ -35,7 +36,7 @@ void dpx_list_dir_close(struct dpx_listing *listing, void *dir)
 	atomic_fetch_sub(&listing->session->counters.files_open, 1);
 }
 
-static int is_gone(int err)
+int dpx_list_is_gone(int err)
 {
 	return err == ENOENT || err == ENOTDIR || err == ESTALE;
 }
@@ -69,7 +70,7 @@ static int open_displaced(struct dpx_listing *listing, const struct dir_node *no
 	if (!parent_changed(listing, node->parent))
 		return 0;
 	int rc = dpx_moved_open(listing, node, &moved);
-	if (is_gone(rc))
+	if (dpx_list_is_gone(rc))
 		return 0;
 	if (!rc) {
 		dpx_list_dir_close(listing, *dir);
@@ -78,8 +79,7 @@ static int open_displaced(struct dpx_listing *listing, const struct dir_node *no
 	return rc;
 }
 
-/* *self: the directory's own stat. On an error *dir is NULL. */
-static int open_dir(struct dpx_listing *listing, const struct dir_node *node, void **dir, struct dpx_stat *self)
+int dpx_list_open(struct dpx_listing *listing, const struct dir_node *node, void **dir, struct dpx_stat *self)
 {
 	const struct dpx_io *io = listing->io;
 	uint64_t expected = node->self_inode ? node->self_inode : node->inode;
@@ -92,7 +92,7 @@ static int open_dir(struct dpx_listing *listing, const struct dir_node *node, vo
 		rc = dpx_list_dir_open(listing, path.text, !node->parent, dir);
 	}
 	dpx_text_free(&path);
-	if (node->parent && is_gone(rc))
+	if (node->parent && dpx_list_is_gone(rc))
 		rc = dpx_moved_open(listing, node, dir);
 	if (!rc)
 		rc = io->dir_stat(*dir, "", 0, self);
@@ -108,83 +108,7 @@ static int open_dir(struct dpx_listing *listing, const struct dir_node *node, vo
 	return rc;
 }
 
-/* Look at the files of one chunk. Returns 0 or an errno that belongs to no entry. */
-static int look_at(struct dpx_listing *listing, struct dir_node *node, void *dir, size_t chunk)
-{
-	size_t at = chunk * DPX_LIST_CHUNK, end = at + dpx_chunk_entries(node, chunk), count = 0, out = 0;
-	struct dpx_lost *lost = NULL;
-	int rc = 0;
-	for (; !rc && at < end && !dpx_list_stopped(listing); at++) {
-		struct dpx_name *entry = &node->names.entries[at];
-		enum dpx_look look;
-		uint64_t inode;
-		if (!dpx_entry_needs_look(entry, listing->sizes))
-			continue;
-		int err = dpx_dir_look(listing->io, dir, entry->text, entry->kind, &look, &entry->size, &inode);
-		entry->mark = DPX_MARK_NONE;
-		if (err) {
-			entry->mark = DPX_MARK_FAILED;
-			entry->size = (uint64_t)err;
-			break; /* the consumer will go no further */
-		}
-		if (look == DPX_LOOK_OUT) {
-			entry->mark = DPX_MARK_DROPPED;
-			out++;
-		}
-		int displaced = look != DPX_LOOK_GONE && inode && entry->inode && inode != entry->inode;
-		if (look != DPX_LOOK_GONE && !displaced)
-			continue;
-		if (!lost)
-			lost = calloc(DPX_LIST_CHUNK, sizeof(*lost));
-		if (!lost)
-			rc = ENOMEM;
-		else
-			lost[count++] = (struct dpx_lost){.inode = entry->inode, .index = at, .displaced = displaced};
-	}
-	if (!rc && count)
-		rc = dpx_moved_resolve(listing, node, dir, lost, count);
-	for (size_t i = 0; rc && !is_gone(rc) && i < count; i++) {
-		node->names.entries[lost[i].index].mark = DPX_MARK_FAILED;
-		node->names.entries[lost[i].index].size = (uint64_t)rc;
-	}
-	free(lost);
-	pthread_mutex_lock(&listing->lock);
-	listing->counts.left_out += out;
-	listing->calls += at - chunk * DPX_LIST_CHUNK;
-	pthread_mutex_unlock(&listing->lock);
-	return rc;
-}
-
-/* The directory of a chunk is gone, with all that was still to be looked at, or cannot be looked into. */
-static void chunk_fails(struct dpx_listing *listing, struct dir_node *node, size_t chunk, int err)
-{
-	int gone = node->parent && is_gone(err);
-	for (size_t i = chunk * DPX_LIST_CHUNK; i < node->names.count && i < (chunk + 1) * DPX_LIST_CHUNK; i++) {
-		struct dpx_name *entry = &node->names.entries[i];
-		if (entry->mark > DPX_MARK_CHECK || !dpx_entry_needs_look(entry, listing->sizes))
-			continue;
-		entry->mark = gone ? DPX_MARK_DROPPED : DPX_MARK_FAILED;
-		entry->size = (uint64_t)err;
-	}
-}
-
-void dpx_work_look(struct dpx_listing *listing, struct dir_node *node, size_t chunk)
-{
-	struct dpx_stat self;
-	void *dir;
-	int rc = open_dir(listing, node, &dir, &self);
-	if (!rc) {
-		rc = look_at(listing, node, dir, chunk);
-		dpx_list_dir_close(listing, dir);
-	}
-	if (rc)
-		chunk_fails(listing, node, chunk, rc);
-	pthread_mutex_lock(&listing->lock);
-	node->chunks[chunk] = CHUNK_DONE;
-	dpx_listing_notify(listing, node, dpx_chunk_entries(node, chunk));
-	pthread_mutex_unlock(&listing->lock);
-}
-
+/* Called by all runners that read the directory. */
 static int on_growth(void *arg, size_t bytes)
 {
 	struct reading *reading = arg;
@@ -194,13 +118,30 @@ static int on_growth(void *arg, size_t bytes)
 	size_t counted = atomic_load_explicit(&reading->node->ahead, memory_order_relaxed);
 	if (bytes <= counted || atomic_load(&reading->node->wanted))
 		return 0;
-	atomic_store(&reading->node->ahead, bytes);
+	while (!atomic_compare_exchange_weak(&reading->node->ahead, &counted, bytes))
+		if (bytes <= counted)
+			return 0;
 	size_t ahead = atomic_fetch_add(&listing->ahead, bytes - counted) + bytes - counted;
 	if (bytes > OWN_BYTES && ahead > DPX_LIST_AHEAD_BYTES) {
-		reading->put_off = 1;
+		atomic_store(&reading->put_off, 1);
 		return ECANCELED;
 	}
 	return 0;
+}
+
+static int share(void *arg, size_t count, size_t calls, dpx_dir_step step, void *of)
+{
+	struct reading *reading = arg;
+	if (count == 1)
+		return step(of, 0);
+	struct list_crew crew = {.step = step, .of = of, .count = count, .calls = calls};
+	return dpx_list_share(reading->listing, reading->node, &crew);
+}
+
+static void keep_handle(void *arg, const char *name, const struct dpx_handle *handle)
+{
+	struct reading *reading = arg;
+	dpx_list_keep_handle(reading->listing, &reading->path, name, handle);
 }
 
 /* The root turned out not to be a directory. */
@@ -223,45 +164,29 @@ static int read_dir(struct reading *reading, void *dir)
 {
 	struct dpx_listing *listing = reading->listing;
 	struct dir_node *node = reading->node;
-	struct dpx_text path = {0};
 	struct dpx_dir_read job = {
 		.io = listing->io,
 		.keep_dirs = listing->recursive,
+		.kinds = listing->kinds,
 		.sizes = listing->sizes,
 		.grown = on_growth,
+		.share = share,
+		.keep_handle = listing->spool ? keep_handle : NULL,
 		.arg = reading,
 	};
-	int rc = dpx_node_path(node, &path);
-	if (!rc && dpx_path_resumes(path.text, path.len, listing->start_after, &job.inside))
+	int rc = dpx_node_path(node, &reading->path);
+	if (!rc && dpx_path_resumes(reading->path.text, reading->path.len, listing->start_after, &job.inside))
 		rc = dpx_dir_read(&job, dir, &node->names);
-	dpx_text_free(&path);
+	dpx_text_free(&reading->path);
 	node->version = job.version;
 	if (!rc)
 		rc = dpx_node_index(node, listing->sizes);
 	pthread_mutex_lock(&listing->lock);
 	listing->counts.left_out += rc ? 0 : job.left_out;
 	listing->counts.directories += rc ? 0 : 1;
-	listing->calls += 4;
+	dpx_listing_worked(listing, listing->sizes ? 0 : 4);
 	pthread_mutex_unlock(&listing->lock);
 	return rc;
-}
-
-/* A directory whose looks fit one chunk is done in one go, while it is open. */
-static void look_now(struct dpx_listing *listing, struct dir_node *node, void *dir)
-{
-	size_t open = 0, chunk = 0;
-	for (size_t i = 0; i < node->chunk_count; i++) {
-		if (node->chunks[i] == CHUNK_OPEN) {
-			open++;
-			chunk = i;
-		}
-	}
-	if (open != 1)
-		return;
-	int rc = look_at(listing, node, dir, chunk);
-	if (rc)
-		chunk_fails(listing, node, chunk, rc);
-	node->chunks[chunk] = CHUNK_FREE;
 }
 
 void dpx_work_read(struct dpx_listing *listing, struct dir_node *node)
@@ -269,7 +194,7 @@ void dpx_work_read(struct dpx_listing *listing, struct dir_node *node)
 	struct reading reading = {.listing = listing, .node = node};
 	struct dpx_stat self = {0};
 	void *dir;
-	int rc = open_dir(listing, node, &dir, &self);
+	int rc = dpx_list_open(listing, node, &dir, &self);
 	if (!node->parent && rc == ENOTDIR) {
 		rc = read_single(listing, node);
 		if (!rc)
@@ -278,10 +203,10 @@ void dpx_work_read(struct dpx_listing *listing, struct dir_node *node)
 		node->self_inode = self.inode;
 		rc = read_dir(&reading, dir);
 		if (!rc)
-			look_now(listing, node, dir);
+			dpx_list_look_now(listing, node, dir);
 		dpx_list_dir_close(listing, dir);
 	}
-	if (node->parent && is_gone(rc)) {
+	if (node->parent && dpx_list_is_gone(rc)) {
 		dpx_names_free(&node->names);
 		rc = 0; /* removed: nothing to list */
 	}

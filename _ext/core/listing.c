@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "list_tree.h"
@@ -11,7 +10,6 @@
 #include "pool.h"
 
 #define FILL_ENTRIES (DPX_LIST_BLOCK / 4)
-#define ADAPT_CALLS 128
 
 void dpx_listing_notify(struct dpx_listing *listing, const struct dir_node *node, size_t entries)
 {
@@ -27,6 +25,8 @@ static void listing_free(struct dpx_listing *listing)
 		dpx_node_free(listing, listing->all);
 	pthread_mutex_destroy(&listing->lock);
 	pthread_cond_destroy(&listing->ready);
+	pthread_cond_destroy(&listing->done);
+	dpx_spool_release(listing->spool);
 	free(listing->root);
 	free(listing->root_prefix);
 	free(listing->start_after);
@@ -49,34 +49,20 @@ static void unref_and_unlock(struct dpx_listing *listing)
 		listing_free(listing);
 }
 
-static uint64_t thread_sleeps(void)
+void dpx_listing_worked(struct dpx_listing *listing, size_t calls)
 {
-#ifdef RUSAGE_THREAD
-	struct rusage usage;
-	return getrusage(RUSAGE_THREAD, &usage) ? 0 : (uint64_t)usage.ru_nvcsw;
-#else
-	return 0;
-#endif
-}
-
-/* More runners only where they sleep: when a quarter of the calls waited for the store. */
-static void adapt(struct dpx_listing *listing, uint64_t sleeps)
-{
-	listing->sleeps += sleeps;
-	if (listing->depth_fixed || listing->calls < ADAPT_CALLS)
-		return;
-	if (listing->sleeps * 4 >= listing->calls && listing->depth < DPX_LIST_DEEPEST)
-		listing->depth *= 2;
-	listing->calls = listing->sleeps = 0;
+	if (calls && !listing->depth_fixed)
+		dpx_adapt_worked(&listing->adapt, (double)calls, dpx_now_ns());
 }
 
 static void run(void *arg);
 
 int dpx_listing_kick(struct dpx_listing *listing)
 {
-	if (listing->running >= listing->depth || dpx_list_stopped(listing) || !dpx_work_waits(listing))
+	if (listing->running >= listing->adapt.depth || dpx_list_stopped(listing) || !dpx_work_waits(listing))
 		return 0;
-	listing->running++;
+	if (listing->running++ == 0)
+		dpx_adapt_begin(&listing->adapt, dpx_now_ns());
 	listing->refs++;
 	int rc = dpx_pool_submit(listing->session->pool, run, listing, 1);
 	if (rc) {
@@ -91,7 +77,7 @@ static void run(void *arg)
 	struct dpx_listing *listing = arg;
 	struct list_work work;
 	pthread_mutex_lock(&listing->lock);
-	while (!dpx_list_stopped(listing)) {
+	while (!dpx_list_stopped(listing) && listing->running <= listing->adapt.depth) {
 		int taken = dpx_work_take(listing, &work);
 		if (taken < 0)
 			listing->starved = ENOMEM;
@@ -99,19 +85,35 @@ static void run(void *arg)
 			break;
 		dpx_listing_kick(listing); /* without a thread for one more, this one goes on alone */
 		pthread_mutex_unlock(&listing->lock);
-		uint64_t slept = thread_sleeps();
 		if (work.kind == WORK_READ)
 			dpx_work_read(listing, work.node);
-		else
+		else if (work.kind == WORK_LOOK)
 			dpx_work_look(listing, work.node, work.chunk);
-		slept = thread_sleeps() - slept;
+		else
+			dpx_work_help(listing, work.node);
 		pthread_mutex_lock(&listing->lock);
-		adapt(listing, slept);
 	}
-	listing->running--;
+	if (--listing->running == 0)
+		dpx_adapt_pause(&listing->adapt, dpx_now_ns());
 	if (listing->running == 0 || listing->starved)
 		pthread_cond_broadcast(&listing->ready);
 	unref_and_unlock(listing);
+}
+
+/* Where calls are round trips, one runner at first: a client that burns a core while it waits is slower with any more. Else
+ * two for each core. A later listing begins where the last one ended. */
+static void init_depth(struct dpx_listing *listing, unsigned fixed)
+{
+	struct dpx_session *session = listing->session;
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	unsigned first = cores < 1 ? 2 : cores > 4 ? 8 : 2 * (unsigned)cores;
+	pthread_mutex_lock(&session->lock);
+	listing->adapt = session->listing_adapt;
+	pthread_mutex_unlock(&session->lock);
+	if (fixed)
+		dpx_adapt_init(&listing->adapt, fixed, fixed);
+	else if (!listing->adapt.most)
+		dpx_adapt_init(&listing->adapt, session->io.size_costs ? 1 : first, DPX_LIST_DEEPEST);
 }
 
 static int copy_options(struct dpx_listing *listing, const struct dpx_list_options *options)
@@ -122,12 +124,13 @@ static int copy_options(struct dpx_listing *listing, const struct dpx_list_optio
 		len--;
 	listing->recursive = options->recursive;
 	listing->sizes = options->sizes;
-	listing->depth_fixed = options->depth > 0;
-	listing->depth = options->depth;
-	if (!listing->depth) {
-		long cores = sysconf(_SC_NPROCESSORS_ONLN);
-		listing->depth = cores < 1 ? 2 : cores > 4 ? 8 : 2 * (unsigned)cores;
+	listing->kinds = options->kinds || options->sizes;
+	if (options->spool && listing->io->open_saved) {
+		listing->spool = dpx_spool_retain(options->spool);
+		listing->spool_root = dpx_spool_root(options->spool, listing->session->root);
 	}
+	listing->depth_fixed = options->depth > 0;
+	init_depth(listing, options->depth);
 	listing->root = strndup(options->path, len);
 	listing->root_prefix = calloc(1, len + 2);
 	listing->start_after = options->start_after ? strdup(options->start_after) : NULL;
@@ -165,6 +168,9 @@ int dpx_listing_open(struct dpx_session *session, const struct dpx_list_options 
 	rc = dpx_cond_init(&listing->ready);
 	if (rc)
 		goto free_lock;
+	rc = pthread_cond_init(&listing->done, NULL);
+	if (rc)
+		goto free_ready;
 	listing->refs = 1;
 	listing->session = dpx_session_retain(session);
 	listing->io = &session->io;
@@ -177,6 +183,8 @@ int dpx_listing_open(struct dpx_session *session, const struct dpx_list_options 
 	else
 		*out = listing;
 	return rc;
+free_ready:
+	pthread_cond_destroy(&listing->ready);
 free_lock:
 	pthread_mutex_destroy(&listing->lock);
 free_memory:
@@ -201,6 +209,14 @@ void dpx_listing_close(struct dpx_listing *listing, unsigned wait_ms)
 	pthread_mutex_lock(&listing->lock);
 	while (listing->running > 0 && dpx_cond_wait_until(&listing->ready, &listing->lock, until) == 0)
 		;
+	struct dpx_adapt learnt = listing->adapt;
+	dpx_adapt_pause(&learnt, dpx_now_ns());
+	struct dpx_session *session = listing->session;
+	if (!listing->depth_fixed) {
+		pthread_mutex_lock(&session->lock);
+		session->listing_adapt = learnt;
+		pthread_mutex_unlock(&session->lock);
+	}
 	unref_and_unlock(listing);
 }
 
@@ -208,7 +224,7 @@ void dpx_listing_counts(struct dpx_listing *listing, struct dpx_list_counts *out
 {
 	pthread_mutex_lock(&listing->lock);
 	*out = listing->counts;
-	out->depth = listing->depth;
+	out->depth = listing->adapt.depth;
 	pthread_mutex_unlock(&listing->lock);
 }
 

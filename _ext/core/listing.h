@@ -2,8 +2,9 @@
  *
  * Order: ascending bytes of the whole path (a directory's name counts with its '/'), the same on every call.
  * Each directory is one table of names (names.h), read whole and sorted. Tables form a tree; the consumer
- * walks it depth first, and runners do ahead of it, in the same order, what it will need: read directories,
- * then look at their files in chunks, so that a wide directory occupies as many runners as many small ones.
+ * walks it depth first, and runners do ahead of it, in the same order, what it will need: read directories (in
+ * as many parts as the store has them in, and the kinds of what is in them in steps), then look at their files in
+ * chunks, so that a wide directory occupies as many runners as many small ones.
  *
  * Memory: the tables of the directories on the way from the root to the consumer, plus read-ahead of at most
  * DPX_LIST_AHEAD_BYTES (and 1 MiB for each runner) in tables that the consumer has not reached. A larger
@@ -35,12 +36,16 @@
 #define DPX_LIST_BLOCK 4096
 #define DPX_LIST_DEEPEST 32
 
+struct dpx_spool;
+
 struct dpx_list_options {
 	const char *path;        /* a directory or one file; "" is the root */
 	const char *start_after; /* a path as the listing gives it: only what comes after it; NULL: all */
 	int recursive;           /* 0: the files of the directory itself only */
-	int sizes;               /* 0: no look at files whose kind came with the name; sizes unknown */
-	unsigned depth;          /* runners at once; 0: two for each core, at most 8, and more where they sleep in I/O */
+	int sizes;               /* 0: sizes are not asked for, and mostly unknown */
+	int kinds;               /* 0, without sizes: names whose kind does not come with them are taken for files */
+	struct dpx_spool *spool; /* borrowed for the call, or NULL: where to keep handles that looking gives */
+	unsigned depth;          /* runners at once; 0: found by trying (adapt.h) */
 };
 
 struct dpx_list_entry {

@@ -25,7 +25,12 @@ struct dpx_name {
 	uint8_t mark;     /* enum dpx_mark */
 };
 
-struct dpx_name_chunk;
+/* Of the arena; names_join.c hangs one on another. */
+struct dpx_name_chunk {
+	struct dpx_name_chunk *next;
+	size_t size, used;
+	char text[];
+};
 
 struct dpx_names {
 	struct dpx_name *entries; /* owned */
@@ -41,6 +46,10 @@ void dpx_names_free(struct dpx_names *names);
 
 /* Append a copy of `text` (len bytes, no NUL or '/' inside). Returns 0, ENOMEM or ENAMETOOLONG. */
 int dpx_names_add(struct dpx_names *names, const char *text, size_t len, const struct dpx_name *like);
+
+/* Move all entries of `from`, unsorted, behind those of `into`; `from` is empty then. Returns 0 or ENOMEM, and then
+ * nothing has moved. */
+int dpx_names_absorb(struct dpx_names *into, struct dpx_names *from);
 
 /* Take back the entry added last, with its memory. */
 void dpx_names_pop(struct dpx_names *names);

@@ -154,7 +154,21 @@ static int provide_threads(struct dpx_pool *pool, unsigned count)
 	return pool->threads ? 0 : EAGAIN;
 }
 
+void dpx_pool_wake(struct dpx_pool *pool, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		pthread_cond_signal(&pool->work);
+}
+
 int dpx_pool_submit(struct dpx_pool *pool, dpx_task_fn fn, void *arg, unsigned count)
+{
+	int rc = dpx_pool_queue(pool, fn, arg, count);
+	if (!rc)
+		dpx_pool_wake(pool, count);
+	return rc;
+}
+
+int dpx_pool_queue(struct dpx_pool *pool, dpx_task_fn fn, void *arg, unsigned count)
 {
 	if (count == 0)
 		return 0;
@@ -167,8 +181,6 @@ int dpx_pool_submit(struct dpx_pool *pool, dpx_task_fn fn, void *arg, unsigned c
 	if (!rc) {
 		append(pool, task);
 		task = NULL;
-		for (unsigned i = 0; i < count && i < pool->idle; i++)
-			pthread_cond_signal(&pool->work);
 	}
 	pthread_mutex_unlock(&pool->lock);
 	free(task);

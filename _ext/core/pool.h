@@ -21,6 +21,11 @@ int dpx_pool_create(unsigned max_threads, struct dpx_pool **pool);
  * started). */
 int dpx_pool_submit(struct dpx_pool *pool, dpx_task_fn fn, void *arg, unsigned count);
 
+/* The same in two steps, for callers with a lock that those calls take at once: queue under it, and wake as many as were
+ * queued when it was given up. */
+int dpx_pool_queue(struct dpx_pool *pool, dpx_task_fn fn, void *arg, unsigned count);
+void dpx_pool_wake(struct dpx_pool *pool, unsigned count);
+
 /* Take no more tasks and wait at most `wait_ms` for those queued and running to end (0: do not wait; the
  * queued ones run all the same). Returns 0 when all threads are gone, else ETIMEDOUT. May be repeated. */
 int dpx_pool_close(struct dpx_pool *pool, unsigned wait_ms);

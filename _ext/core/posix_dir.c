@@ -99,10 +99,10 @@ static enum dpx_kind kind_of_type(unsigned char type)
 	}
 }
 
-int dpx_posix_dir_list(void *dir, int with_sizes, dpx_dirent_fn entry, void *arg)
+int dpx_posix_dir_list(void *dir, unsigned part, unsigned parts, dpx_dirent_fn entry, void *arg)
 {
 	struct posix_dir *opened = dir;
-	(void)with_sizes; /* a pass over a directory never tells sizes here */
+	(void)part, (void)parts; /* the only one */
 	if (opened->pass)
 		rewinddir(opened->pass);
 	else

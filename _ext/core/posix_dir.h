@@ -13,7 +13,7 @@ struct stat;
 void dpx_posix_fill(const struct stat *st, struct dpx_stat *out);
 
 int dpx_posix_dir_open(void *mount, const char *path, int follow, void **dir);
-int dpx_posix_dir_list(void *dir, int with_sizes, dpx_dirent_fn entry, void *arg);
+int dpx_posix_dir_list(void *dir, unsigned part, unsigned parts, dpx_dirent_fn entry, void *arg);
 int dpx_posix_dir_stat(void *dir, const char *name, int follow, struct dpx_stat *out);
 int dpx_posix_dir_version(void *dir, uint64_t *version);
 void dpx_posix_dir_close(void *dir);

@@ -57,9 +57,11 @@ static char *part_name(const char *path)
 	return part;
 }
 
+static const struct dpx_new_file as_it_is;
+
 static int create_with_parents(struct dpx_session *session, const char *part, void **file)
 {
-	int rc = session->io.create(session->mount, part, file);
+	int rc = session->io.create(session->mount, part, &as_it_is, file);
 	if (rc != ENOENT)
 		return rc;
 	char *parent = strdup(part);
@@ -70,7 +72,7 @@ static int create_with_parents(struct dpx_session *session, const char *part, vo
 		*slash = '\0';
 		rc = dpx_put_directory(session, parent);
 		if (!rc)
-			rc = session->io.create(session->mount, part, file);
+			rc = session->io.create(session->mount, part, &as_it_is, file);
 	}
 	free(parent);
 	return rc;

@@ -23,7 +23,8 @@ static void replace_locked(struct dpx_reader *reader, struct dpx_item *item, str
 	item->prev = item->next = NULL;
 	atomic_fetch_add(&reader->session->counters.graveyard, 1);
 	reader->held -= item->held; /* and item->held is the thread's to read */
-	reader->tasks--;
+	reader->tasks -= (unsigned)item->in_call;
+	reader->calls -= (unsigned)item->in_call;
 	if (--reader->busy == 0)
 		dpx_adapt_pause(&reader->adapt, dpx_now_ns());
 	dpx_reader_settle_locked(reader, fresh);

@@ -140,7 +140,7 @@ int dpx_reader_find_memory(struct dpx_reader *reader, struct dpx_item *item)
 	if (direct || bytes > item->held) {
 		pthread_mutex_lock(&reader->lock);
 		int rc = ask(reader, item, bytes, direct);
-		pthread_mutex_unlock(&reader->lock);
+		dpx_reader_unlock(reader);
 		if (rc)
 			return rc;
 	}
@@ -157,6 +157,21 @@ int dpx_reader_find_memory(struct dpx_reader *reader, struct dpx_item *item)
 	return 0;
 }
 
+void dpx_reader_ask_again(struct dpx_reader *reader, struct dpx_item *item)
+{
+	pthread_mutex_lock(&reader->lock);
+	if (!item->abandoned) {
+		dpx_reader_unhold_locked(reader, item);
+		item->promised = 0;
+		if (!reader->turn || reader->turn->position > item->position)
+			reader->turn = item;
+	}
+	dpx_reader_unlock(reader);
+	dpx_buffer_release(item->buffer);
+	item->buffer = NULL;
+	item->dest = NULL;
+}
+
 void dpx_reader_hold_more(struct dpx_reader *reader, struct dpx_item *item, uint64_t bytes)
 {
 	pthread_mutex_lock(&reader->lock);
@@ -164,7 +179,7 @@ void dpx_reader_hold_more(struct dpx_reader *reader, struct dpx_item *item, uint
 		reader->held += bytes;
 		item->held += bytes;
 	}
-	pthread_mutex_unlock(&reader->lock);
+	dpx_reader_unlock(reader);
 }
 
 size_t dpx_reader_promise(struct dpx_reader *reader, struct dpx_item **items, size_t count)
@@ -182,7 +197,7 @@ size_t dpx_reader_promise(struct dpx_reader *reader, struct dpx_item **items, si
 		items[done]->held = bytes;
 		items[done]->promised = 1;
 	}
-	pthread_mutex_unlock(&reader->lock);
+	dpx_reader_unlock(reader);
 	return done;
 }
 
@@ -196,5 +211,5 @@ void dpx_reader_provide(struct dpx_reader *reader, struct dpx_item *item, void *
 	item->state = DPX_ITEM_READY;
 	dpx_item_enqueue(&reader->ready, item);
 	dpx_reader_spawn_locked(reader);
-	pthread_mutex_unlock(&reader->lock);
+	dpx_reader_unlock(reader);
 }

@@ -12,28 +12,27 @@
 #define LOOK_MOST_NS (50 * INT64_C(1000000))
 #define LOOK_LEAST_NS INT64_C(1000000)
 
-/* With so many items before them, threads do not notice when the consumer comes a little late. */
-static unsigned enough_to_do(const struct dpx_reader *reader)
+/* With more items before them, threads do not notice when the consumer comes a little late. */
+static int is_short_of_work(const struct dpx_reader *reader)
 {
 	unsigned most = reader->options.batch ? reader->outstanding : reader->options.max_in_flight;
 	unsigned enough = 4 * reader->adapt.depth + 4;
-	return enough < most / 2 ? enough : most / 2;
+	return reader->pending_count + reader->ready.count <= (enough < most / 2 ? enough : most / 2);
 }
 
 void dpx_reader_wake_locked(struct dpx_reader *reader)
 {
 	if (!reader->waiting)
 		return;
-	unsigned to_do = reader->pending_count + reader->ready.count;
 	unsigned news = reader->wanting.count + (reader->options.batch ? 0 : reader->ready_count);
 	/* Threads that have enough to do yet are no reason to hurry. */
-	int wake = news && (reader->any_news || to_do <= enough_to_do(reader));
+	int wake = news && (reader->any_news || is_short_of_work(reader));
 	if (reader->options.batch && reader->ready_count == reader->outstanding)
 		wake = 1;
 	if (!wake && !reader->failure)
 		return;
 	reader->waiting = 0;
-	pthread_cond_signal(&reader->news);
+	reader->tell = 1;
 }
 
 void dpx_reader_settle_locked(struct dpx_reader *reader, struct dpx_item *item)
@@ -72,7 +71,7 @@ void dpx_reader_push(struct dpx_reader *reader, struct dpx_item **items, size_t 
 	reader->pending_count += (unsigned)count;
 	reader->outstanding += (unsigned)count;
 	dpx_reader_spawn_locked(reader);
-	pthread_mutex_unlock(&reader->lock);
+	dpx_reader_unlock(reader);
 }
 
 static void unlink_locked(struct dpx_reader *reader, struct dpx_item *item)
@@ -120,17 +119,26 @@ static int64_t look_every(const struct dpx_reader *reader)
 	return span < LOOK_LEAST_NS ? LOOK_LEAST_NS : span > LOOK_MOST_NS ? LOOK_MOST_NS : span;
 }
 
+/* At most so long until `until`, or until it is time to look over the items. */
+static unsigned slice_ms(const struct dpx_reader *reader, int64_t now, int64_t until)
+{
+	int64_t span = until - now;
+	if (reader->options.timeout_ns && span > look_every(reader))
+		span = look_every(reader);
+	return span < 1000000 ? 1 : (unsigned)(span / 1000000);
+}
+
 /* Sleep until there may be something, or it is time to look over the items, or `until`. */
 static void wait_locked(struct dpx_reader *reader, int64_t now, int64_t until, int *napped)
 {
 	if (reader->options.timeout_ns && until > now + look_every(reader))
 		until = now + look_every(reader);
-	reader->any_news = *napped;
-	if (!*napped && until > now + NAP_NS)
+	reader->any_news = *napped || is_short_of_work(reader);
+	if (!reader->any_news && until > now + NAP_NS)
 		until = now + NAP_NS;
 	*napped = 1;
 	reader->waiting = 1;
-	dpx_cond_wait_until(&reader->news, &reader->lock, until);
+	dpx_reader_wait_locked(reader, &reader->news, until);
 	reader->waiting = 0;
 }
 
@@ -160,6 +168,8 @@ int dpx_reader_take(struct dpx_reader *reader, unsigned wait_ms, struct dpx_take
 			break;
 		if (reader->options.timeout_ns && now - reader->expired_at >= look_every(reader))
 			dpx_reader_expire_locked(reader, now);
+		if (wait_ms) /* else the caller is in a hurry */
+			dpx_reader_send_locked(reader);
 		collect_locked(reader, taken);
 		if (taken->done_count || taken->wanting_count || reader->outstanding == 0)
 			break;
@@ -167,11 +177,13 @@ int dpx_reader_take(struct dpx_reader *reader, unsigned wait_ms, struct dpx_take
 			rc = EAGAIN;
 			break;
 		}
-		wait_locked(reader, now, until, &napped);
+		if (!dpx_reader_help_locked(reader, slice_ms(reader, now, until)))
+			wait_locked(reader, now, until, &napped);
 		now = dpx_now_ns();
 	}
+	dpx_reader_rest_locked(reader, now);
 	reader->stats.wait_ns += now - start;
-	pthread_mutex_unlock(&reader->lock);
+	dpx_reader_unlock(reader);
 	return rc;
 }
 
@@ -199,5 +211,5 @@ void dpx_reader_recycle(struct dpx_reader *reader, struct dpx_item **items, size
 		dpx_reader_unhold_locked(reader, items[i]);
 	if (reader->parked_count)
 		dpx_reader_unpark_locked(reader);
-	pthread_mutex_unlock(&reader->lock);
+	dpx_reader_unlock(reader);
 }

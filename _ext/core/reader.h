@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "buffers.h"
+#include "handles.h"
 #include "session.h"
 #include "status.h"
 
@@ -27,10 +28,10 @@ struct dpx_reader;
 enum dpx_item_state {
 	DPX_ITEM_NEW,     /* the consumer's */
 	DPX_ITEM_PENDING, /* pushed, no thread yet */
-	DPX_ITEM_RUNNING, /* a thread is in a call to the store */
+	DPX_ITEM_RUNNING, /* a thread is in a call to the store for it, or its read is under way */
 	DPX_ITEM_PARKED,  /* open, waiting for a promise of memory */
 	DPX_ITEM_WANTING, /* open and promised, waiting for the consumer's memory */
-	DPX_ITEM_READY,   /* open and provided with, waiting for a thread */
+	DPX_ITEM_READY,   /* open and with memory, waiting for a thread */
 	DPX_ITEM_DONE,
 };
 
@@ -56,13 +57,18 @@ struct dpx_item {
 	/* The reader's. */
 	enum dpx_item_state state;
 	int abandoned;      /* its thread disposes of it */
+	int in_call;        /* a task is in a call for it; giving up on it is giving up on that task */
+	enum { DPX_FLOWN_NOT, DPX_FLOWN_FULL, DPX_FLOWN_ODD } flown; /* what a task is to look into */
 	int promised;       /* counts in `held`, or needs no memory any more */
 	uint64_t held;      /* bytes promised */
 	uint64_t asked;     /* bytes a parked item waits for */
 	int direct;         /* of the consumer's memory */
 	uint64_t want;      /* bytes to read, or DPX_SIZE_UNKNOWN */
 	uint64_t file_size; /* as fstat said, or DPX_SIZE_UNKNOWN */
+	unsigned beginnings; /* after the first */
 	void *file;         /* open, or NULL */
+	int recalled;       /* by a handle that was kept: all that goes wrong is looked at again by path */
+	uint64_t known_size; /* of the file, as was kept with its handle; or DPX_SIZE_UNKNOWN */
 	atomic_int opened;  /* what a time-out says was being done */
 	int64_t busy_since; /* of the call under way */
 	int64_t busy_ns;    /* of earlier ones */
@@ -79,6 +85,7 @@ struct dpx_read_options {
 	int verify_size;       /* a file longer than it was said to be is an error as well: EFBIG */
 	int consumer_memory;   /* files from DPX_READ_DIRECT bytes on ask the consumer for memory */
 	int batch;             /* the consumer waits for all that it pushed */
+	struct dpx_handles *handles; /* where handles are kept, or NULL; borrowed for the call, the reader retains it */
 	/* The tag or owner of an abandoned item is nobody's any more. Called from any thread, without locks. */
 	void (*disown)(void *tag_or_owner);
 };

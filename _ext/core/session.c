@@ -17,14 +17,18 @@
 
 const struct dpx_io *dpx_io_find(const char *name)
 {
-	return strcmp(name, dpx_io_posix.name) == 0 ? &dpx_io_posix : NULL;
+	static const struct dpx_io *const tables[] = {&dpx_io_posix, &dpx_io_dfs};
+	for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
+		if (strcmp(name, tables[i]->name) == 0)
+			return tables[i];
+	return NULL;
 }
 
 /* Mount what the spec says into session->io and session->mount. */
-static int mount_root(struct dpx_session *session, const struct dpx_session_spec *spec)
+static int mount_root(struct dpx_session *session, const struct dpx_session_spec *spec, char *why)
 {
 	void *mount;
-	int rc = spec->io->mount(spec->root, &mount);
+	int rc = spec->io->mount(spec->root, &mount, why);
 	if (rc)
 		return rc;
 	if (spec->open_delay_us == 0) {
@@ -38,29 +42,30 @@ static int mount_root(struct dpx_session *session, const struct dpx_session_spec
 	return rc;
 }
 
-int dpx_session_open(const struct dpx_session_spec *spec, struct dpx_session **out, struct dpx_status *status)
+int dpx_session_open(const struct dpx_session_spec *spec, struct dpx_session **out,
+		     char why[DPX_WHY_ROOM])
 {
-	enum dpx_op op = DPX_OP_NONE;
+	why[0] = '\0';
 	struct dpx_session *session = calloc(1, sizeof(*session));
 	int rc = session ? dpx_process_watch() : ENOMEM;
+	if (!rc && !(session->root = strdup(spec->root)))
+		rc = ENOMEM;
 	if (!rc)
 		rc = dpx_pool_create(MAX_THREADS, &session->pool);
 	if (!rc)
 		rc = dpx_buffers_create(&session->buffers);
-	if (!rc) {
-		op = DPX_OP_MOUNT;
-		rc = mount_root(session, spec);
-	}
+	if (!rc)
+		rc = mount_root(session, spec, why);
 	if (!rc) {
 		rc = pthread_mutex_init(&session->lock, NULL);
 		if (rc)
 			session->io.unmount(session->mount);
 	}
-	*status = (struct dpx_status){.err = rc, .op = rc ? op : DPX_OP_NONE};
 	if (rc) {
 		if (session) {
 			dpx_buffers_release(session->buffers);
 			dpx_pool_release(session->pool);
+			free(session->root);
 		}
 		free(session);
 		return rc;
@@ -87,6 +92,7 @@ void dpx_session_release(struct dpx_session *session)
 	dpx_buffers_release(session->buffers);
 	dpx_pool_release(session->pool);
 	pthread_mutex_destroy(&session->lock);
+	free(session->root);
 	free(session);
 }
 
@@ -126,6 +132,14 @@ int dpx_session_remove(struct dpx_session *session, const char *path)
 int dpx_session_open_file(struct dpx_session *session, const char *path, void **file)
 {
 	int rc = session->io.open(session->mount, path, file);
+	if (!rc)
+		atomic_fetch_add_explicit(&session->counters.files_open, 1, memory_order_relaxed);
+	return rc;
+}
+
+int dpx_session_open_saved(struct dpx_session *session, const char *path, const void *handle, size_t len, void **file)
+{
+	int rc = session->io.open_saved(session->mount, path, handle, len, file);
 	if (!rc)
 		atomic_fetch_add_explicit(&session->counters.files_open, 1, memory_order_relaxed);
 	return rc;

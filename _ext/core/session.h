@@ -27,11 +27,13 @@ struct dpx_counters {
 	atomic_uint_fast64_t reads;
 	atomic_uint_fast64_t read_bytes;
 	atomic_uint_fast64_t lists;
+	atomic_uint_fast64_t handle_hits; /* files that were opened by a handle that had been kept */
 };
 
 struct dpx_session {
 	struct dpx_io io;            /* a copy: wrappers fill in their own hooks */
 	void *mount;                 /* owned */
+	char *root;                  /* owned: what was mounted */
 	pid_t pid;                   /* the process that opened it; no other may use it */
 	unsigned generation;         /* the same as dpx_process_generation() counts: cheaper to ask */
 	struct dpx_pool *pool;       /* owned; no thread before first use */
@@ -40,6 +42,7 @@ struct dpx_session {
 	atomic_int closed; /* running work looks at it at least every 50 ms, and at each item */
 	pthread_mutex_t lock;
 	struct dpx_adapt adapt[2]; /* what readers learnt last, of streams and of batches; under the lock */
+	struct dpx_adapt listing_adapt; /* and listings */
 	struct dpx_counters counters;
 };
 
@@ -53,8 +56,9 @@ struct dpx_session_spec {
 /* The table of that name, or NULL. */
 const struct dpx_io *dpx_io_find(const char *name);
 
-/* *session: owned by the caller, one reference. On failure *status says what failed and the errno is returned. */
-int dpx_session_open(const struct dpx_session_spec *spec, struct dpx_session **session, struct dpx_status *status);
+/* *session: owned by the caller, one reference. Returns 0 or an errno, then with a sentence in `why` where the errno
+ * alone does not say enough, else "". */
+int dpx_session_open(const struct dpx_session_spec *spec, struct dpx_session **session, char why[DPX_WHY_ROOM]);
 
 /* retain returns its argument. release accepts NULL. Neither may be called in a forked child. */
 struct dpx_session *dpx_session_retain(struct dpx_session *session);
@@ -73,6 +77,7 @@ int dpx_session_remove(struct dpx_session *session, const char *path);
 
 /* Open and close through the table, counting open files. Return 0 or an errno. */
 int dpx_session_open_file(struct dpx_session *session, const char *path, void **file);
+int dpx_session_open_saved(struct dpx_session *session, const char *path, const void *handle, size_t len, void **file);
 void dpx_session_close_file(struct dpx_session *session, void *file);
 
 #endif

@@ -6,7 +6,6 @@
 /* The operation that failed; dpx_op_name() gives the word users see in messages. */
 enum dpx_op {
 	DPX_OP_NONE = 0,
-	DPX_OP_MOUNT,
 	DPX_OP_OPEN,
 	DPX_OP_READ,
 	DPX_OP_STAT,

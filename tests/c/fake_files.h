@@ -52,8 +52,9 @@ static int fake_call(void)
 	return number == atomic_load(&fake.fail_at) ? EIO : 0;
 }
 
-static int fake_mount(const char *spec, void **mount)
+static int fake_mount(const char *spec, void **mount, char why[DPX_WHY_ROOM])
 {
+	(void)why;
 	(void)spec;
 	atomic_fetch_add(&fake.mounts, 1);
 	*mount = &fake;

@@ -37,6 +37,7 @@ static struct fake {
 	int hang;                                              /* dir_stat waits while it is set */
 	int hanging;
 	int hide_kinds, hide_inodes, tell_sizes, restless;
+	unsigned parts; /* that passes come in; 0: one */
 	int blind; /* dir_stat does not look for the name: large directories in no time */
 	unsigned delay_us;
 } fake = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
@@ -70,7 +71,7 @@ static void fake_reset(void)
 	fake.before = NULL;
 	fake.hang = fake.hanging = 0;
 	fake.hide_kinds = fake.hide_inodes = fake.tell_sizes = fake.restless = fake.blind = 0;
-	fake.delay_us = 0;
+	fake.delay_us = fake.parts = 0;
 	atomic_store(&fake.calls, 0);
 	atomic_store(&fake.listed, 0);
 	fake_add(0, "", DPX_KIND_DIR, 0);
@@ -133,8 +134,9 @@ static int fake_enter(enum fake_call call, const char *name)
 	return fake.fail_with;
 }
 
-static int fake_mount(const char *spec, void **mount)
+static int fake_mount(const char *spec, void **mount, char why[DPX_WHY_ROOM])
 {
+	(void)why;
 	(void)spec;
 	*mount = &fake;
 	return 0;
@@ -208,14 +210,14 @@ static void fake_dir_close(void *dir)
 }
 
 /* Entry by entry, and the store may change between two: as with a real directory. */
-static int fake_dir_list(void *dir, int with_sizes, dpx_dirent_fn entry, void *arg)
+static int fake_dir_list(void *dir, unsigned part, unsigned parts, dpx_dirent_fn entry, void *arg)
 {
 	size_t parent = *(size_t *)dir;
 	int rc = fake_enter(CALL_LIST, fake.files[parent].name);
 	if (rc)
 		return rc;
 	for (size_t i = 1; !rc && i < fake.count; i++) {
-		if (fake.files[i].gone || fake.files[i].parent != parent)
+		if (fake.files[i].gone || fake.files[i].parent != parent || i % parts != part)
 			continue;
 		struct file file = fake.files[i];
 		struct dpx_dirent told = {
@@ -223,8 +225,7 @@ static int fake_dir_list(void *dir, int with_sizes, dpx_dirent_fn entry, void *a
 			.name_len = strlen(file.name),
 			.kind = fake.hide_kinds ? DPX_KIND_UNKNOWN : file.kind,
 			.inode = fake.hide_inodes ? 0 : file.inode,
-			.size = fake.tell_sizes && with_sizes && file.kind == DPX_KIND_FILE ? file.size
-											    : DPX_SIZE_UNKNOWN,
+			.size = fake.tell_sizes && file.kind == DPX_KIND_FILE ? file.size : DPX_SIZE_UNKNOWN,
 		};
 		pthread_mutex_unlock(&fake.lock);
 		atomic_fetch_add(&fake.listed, 1);
@@ -232,6 +233,18 @@ static int fake_dir_list(void *dir, int with_sizes, dpx_dirent_fn entry, void *a
 		pthread_mutex_lock(&fake.lock);
 	}
 	pthread_mutex_unlock(&fake.lock);
+	return rc;
+}
+
+static int fake_dir_parts(void *dir, unsigned *parts)
+{
+	int rc = 0;
+	*parts = fake.parts ? fake.parts : 1;
+	if (fake.parts) {
+		rc = fake_enter(CALL_LIST, fake.files[*(size_t *)dir].name);
+		if (!rc)
+			pthread_mutex_unlock(&fake.lock);
+	}
 	return rc;
 }
 
@@ -269,6 +282,7 @@ static const struct dpx_io fake_io = {
 	.unmount = fake_unmount,
 	.stat = fake_stat,
 	.dir_open = fake_dir_open,
+	.dir_parts = fake_dir_parts,
 	.dir_list = fake_dir_list,
 	.dir_stat = fake_dir_stat,
 	.dir_version = fake_dir_version,
@@ -278,9 +292,9 @@ static const struct dpx_io fake_io = {
 static struct dpx_session *open_session(void)
 {
 	struct dpx_session *session;
-	struct dpx_status status;
+	char why[DPX_WHY_ROOM];
 	struct dpx_session_spec spec = {.io = &fake_io, .root = "fake"};
-	CHECK(dpx_session_open(&spec, &session, &status) == 0);
+	CHECK(dpx_session_open(&spec, &session, why) == 0);
 	return session;
 }
 

@@ -57,8 +57,9 @@ static void test_start_after(void)
 
 static void test_stores_that_tell_less_or_more(void)
 {
-	for (int mode = 0; mode < 16; mode++) {
+	for (int mode = 0; mode < 32; mode++) {
 		small_tree();
+		fake.parts = mode & 16 ? 3 : 0;
 		fake.hide_kinds = mode & 1;
 		fake.hide_inodes = mode & 2;
 		fake.tell_sizes = mode & 4;
@@ -71,6 +72,25 @@ static void test_stores_that_tell_less_or_more(void)
 static void only_links_are_looked_at(enum fake_call call, const char *name)
 {
 	CHECK(call != CALL_STAT || *name == '\0' || *name == 'l');
+}
+
+static void check_wide(unsigned parts, unsigned depth)
+{
+	big_tree(1, 3000);
+	struct result plain = list_path("", NULL, 1);
+	fake.hide_kinds = 1;
+	fake.parts = parts;
+	expect(list_path("", NULL, depth), plain.text);
+	free(plain.text);
+}
+
+static void test_one_wide_directory_in_parts_and_steps(void)
+{
+	for (unsigned depth = 0; depth < 6; depth++) {
+		check_wide(1, depth);
+		check_wide(7, depth);
+		check_wide(4000, depth); /* more than there are entries */
+	}
 }
 
 static void test_names_only_looks_at_links_alone(void)
@@ -126,6 +146,10 @@ static void test_fault_at_every_call(void)
 	fail_each_call(EIO);
 	small_tree();
 	fake.hide_kinds = 1;
+	fail_each_call(EIO);
+	big_tree(2, 300);
+	fake.hide_kinds = 1;
+	fake.parts = 4;
 	fail_each_call(EIO);
 	big_tree(3, 20); /* without links: one that may not be followed is listed all the same */
 	fail_each_call(EACCES);
@@ -308,17 +332,60 @@ static void test_deep_tree(void)
 	free(result.text);
 }
 
+static atomic_uint at_once, most_at_once, deep, shallow; /* calls that began beside eight or more others, or fewer */
+
+static void take_long(enum fake_call call, const char *name)
+{
+	(void)call, (void)name;
+	unsigned now = atomic_fetch_add(&at_once, 1) + 1, most = atomic_load(&most_at_once);
+	while (now > most && !atomic_compare_exchange_weak(&most_at_once, &most, now))
+		continue;
+	atomic_fetch_add(now > 8 ? &deep : &shallow, 1);
+	nanosleep(&(struct timespec){.tv_nsec = 3000000}, NULL);
+	atomic_fetch_sub(&at_once, 1);
+}
+
+static void list_slowly(unsigned depth)
+{
+	atomic_store(&most_at_once, 0);
+	atomic_store(&deep, 0);
+	atomic_store(&shallow, 0);
+	struct result result = list_path("", NULL, depth);
+	CHECK(!result.err && result.entries == 4000 && result.counts.depth <= DPX_LIST_DEEPEST);
+	CHECK(!depth || result.counts.depth == depth);
+	free(result.text);
+}
+
+/* Judged by what most calls met: where the listing ends may be a trial of fewer. */
 static void test_depth_follows_sleep(void)
 {
-	big_tree(20, 100);
-	fake.delay_us = 300;
+	big_tree(40, 100);
+	fake.before = take_long;
+	list_slowly(0);
+	CHECK(atomic_load(&deep) > atomic_load(&shallow)); /* it begins with 8 at most, whatever the number of cores */
+	CHECK(atomic_load(&most_at_once) <= DPX_LIST_DEEPEST);
+	list_slowly(3);
+	CHECK(atomic_load(&most_at_once) <= 3);
+}
+
+static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
+
+static void take_turns(enum fake_call call, const char *name)
+{
+	(void)call, (void)name;
+	pthread_mutex_lock(&turn);
+	nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+	pthread_mutex_unlock(&turn);
+}
+
+/* They sleep all the time, and more of them gain nothing. */
+static void test_runners_that_wait_for_each_other_stay_few(void)
+{
+	big_tree(50, 100);
+	fake.before = take_turns;
 	struct result result = list_path("", NULL, 0);
-	CHECK(!result.err && result.entries == 2000);
-	/* It begins with 8 at most, whatever the number of cores. */
-	CHECK(result.counts.depth > 8 && result.counts.depth <= DPX_LIST_DEEPEST);
-	free(result.text);
-	result = list_path("", NULL, 3);
-	CHECK(result.counts.depth == 3);
+	CHECK(!result.err && result.entries == 5000);
+	CHECK(result.counts.depth < DPX_LIST_DEEPEST);
 	free(result.text);
 }
 
@@ -431,6 +498,7 @@ int main(void)
 	RUN(test_bad_roots);
 	RUN(test_start_after);
 	RUN(test_stores_that_tell_less_or_more);
+	RUN(test_one_wide_directory_in_parts_and_steps);
 	RUN(test_names_only_looks_at_links_alone);
 	RUN(test_fault_at_every_call);
 	RUN(test_changes_between_reading_and_looking);
@@ -440,6 +508,7 @@ int main(void)
 	RUN(test_looks_ahead_are_bounded);
 	RUN(test_deep_tree);
 	RUN(test_depth_follows_sleep);
+	RUN(test_runners_that_wait_for_each_other_stay_few);
 	RUN(test_close_does_not_wait_for_a_hanging_store);
 	RUN(test_cancel_ends_a_next_that_waits);
 	RUN(test_closing_early_at_every_block);

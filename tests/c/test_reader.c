@@ -5,6 +5,9 @@
 
 #define WINDOW_MOST 64
 
+/* A call that has not come back by then never will; all others have, on a machine that is busy too. */
+#define NEVER_NS (INT64_C(2) * 1000000000)
+
 /* A consumer as the Python layer is one: it keeps a window of requests out and checks every byte of what comes. */
 struct consumer {
 	struct dpx_session *session;
@@ -39,8 +42,8 @@ static struct dpx_session *open_session(void)
 {
 	struct dpx_session_spec spec = {.io = &fake_io, .root = ""};
 	struct dpx_session *session;
-	struct dpx_status status;
-	CHECK(dpx_session_open(&spec, &session, &status) == 0);
+	char why[DPX_WHY_ROOM];
+	CHECK(dpx_session_open(&spec, &session, why) == 0);
 	return session;
 }
 
@@ -308,7 +311,7 @@ static void test_a_fault_at_each_call_concerns_one_item(void)
 {
 	for (int how = 0; how < 4; how++) {
 		long calls = 1;
-		for (long k = 1; k <= calls; k++) {
+		for (long k = 1; k <= calls; k += CALLS_STEP) {
 			struct consumer me = {.name = mixed_name, .told = how & 1 ? mixed_size : NULL, .count = 30};
 			me.options = (struct dpx_read_options){.max_in_flight = 8,
 							       .max_bytes = 1 << 20,
@@ -338,7 +341,7 @@ static void test_item_that_hangs_times_out_at_its_place(void)
 						       .max_bytes = 1 << 20,
 						       .ordered = 1,
 						       .consumer_memory = memory,
-						       .timeout_ns = 100000000};
+						       .timeout_ns = NEVER_NS};
 		fake_hang(1);
 		start(&me);
 		consume(&me, me.count);
@@ -356,7 +359,7 @@ static void test_threads_that_hang_are_replaced(void)
 {
 	struct consumer me = {.name = one_hangs, .count = 50};
 	me.options = (struct dpx_read_options){
-		.max_in_flight = 16, .max_bytes = 1 << 20, .ordered = 1, .depth = 1, .timeout_ns = 50000000};
+		.max_in_flight = 16, .max_bytes = 1 << 20, .ordered = 1, .depth = 1, .timeout_ns = NEVER_NS};
 	fake_hang(1);
 	start(&me);
 	consume(&me, me.count);
@@ -369,13 +372,16 @@ static void test_threads_that_hang_are_replaced(void)
 static void test_closing_does_not_wait_for_a_hanging_thread(void)
 {
 	struct consumer me = {.name = one_hangs, .count = 100};
+	struct dpx_taken taken;
 	me.options = (struct dpx_read_options){
 		.max_in_flight = 16, .max_bytes = 1 << 20, .ordered = 1, .consumer_memory = 1, .depth = 4};
 	fake_hang(1);
 	start(&me);
 	consume(&me, 5);
-	while (dpx_reader_take(me.reader, 10, &(struct dpx_taken){.done_count = 0}) == 0)
-		CHECK(!"the head of the line hangs");
+	while (dpx_reader_take(me.reader, 10, &taken) == 0) {
+		CHECK(taken.done_count == 0); /* the head of the line hangs; items behind it may want memory */
+		provide(&me, &taken);
+	}
 	end(&me, 20);
 	CHECK(atomic_load(&fake.mounts) == 1);
 	fake_hang(0);

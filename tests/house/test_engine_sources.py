@@ -12,7 +12,14 @@ EXT = Path(__file__).parents[2] / "_ext"
 CORE = sorted((EXT / "core").glob("*.[ch]"))
 BIND = sorted((EXT / "bind").glob("*.[ch]"))
 
-GIL_RELEASES = {"py_listing.c": 2, "py_wait.c": 4, "py_write.c": 2, "session_type.c": 1}
+GIL_RELEASES = {
+    "py_handles.c": 1,
+    "py_listing.c": 2,
+    "py_spool.c": 3,
+    "py_wait.c": 7,
+    "py_write.c": 2,
+    "session_type.c": 2,
+}
 """Where the GIL is let go, and how often; a new place is a decision: write it here and in _ext/README.md."""
 
 

@@ -94,7 +94,7 @@ def test_child_may_not_use_the_parents_session(folder: Path) -> None:
     )
 
 
-def test_child_may_not_go_on_with_the_parents_iterator(folder: Path) -> None:
+def test_child_forked_while_the_parent_reads_may_not_go_on_with_its_iterator(folder: Path) -> None:
     run(
         folder,
         """
@@ -134,7 +134,7 @@ def test_child_opens_a_session_of_its_own(folder: Path) -> None:
     )
 
 
-def test_child_drops_what_it_inherited_without_hanging(folder: Path) -> None:
+def test_child_forked_while_threads_work_drops_what_it_inherited_without_hanging(folder: Path) -> None:
     """The parent's threads are at work, with locks held, while children are forked; each drops all it has."""
     run(
         folder,
@@ -165,14 +165,14 @@ def test_child_drops_what_it_inherited_without_hanging(folder: Path) -> None:
             thread.join()
         assert [result.tag for result in held[0]] == names[1:]
         assert views[1] == want[names[0]]
-        writing.write(b"by the parent")
+        writing.write(b"by the parent", 0)
         writing.close()
         assert open(os.path.join(folder, "written")).read() == "by the parent"
         """,
     )
 
 
-def test_child_that_ends_normally_leaves_the_parent_alone(folder: Path) -> None:
+def test_child_forked_while_the_parent_reads_ends_normally_and_leaves_it_alone(folder: Path) -> None:
     run(
         folder,
         """

@@ -518,6 +518,7 @@ CTRL_C = """
     try:
         next(blocks)
     except KeyboardInterrupt:
+        blocks.close()  # waits for nothing then
         print(time.monotonic(), flush=True)
     import os
     os._exit(0)
@@ -556,7 +557,7 @@ def test_list_exit_does_not_wait_for_a_store_that_hangs(tree: Path) -> None:
     assert time.monotonic() - start < 20
 
 
-def test_list_in_a_forked_child_is_refused_and_the_parent_goes_on(many: Path) -> None:
+def test_list_forked_while_it_lists_is_refused_in_the_child_and_the_parent_goes_on(many: Path) -> None:
     script = """
         import os, sys, warnings
         warnings.simplefilter("ignore")

@@ -53,6 +53,29 @@ def test_read_batch_gives_every_file_in_request_order(many: Tree, known: bool) -
     assert [result.data for result in results] == [many.data(name) for name in many.sizes]
 
 
+@pytest.mark.parametrize("known", [False, True])
+def test_read_batch_gives_bytearrays_of_their_own_where_asked(many: Tree, known: bool) -> None:
+    requests = many.requests(known=known)
+    wrong = [("nothing", 0, -1, 5, "nothing"), (requests[3][0], 0, -1, 4097, "longer than it is")]
+    results = many.batch([*requests, *wrong], writable=True)
+    assert len(results) == len(requests) + 2
+    for result in results[:-2]:
+        assert result.error is None
+        assert type(result.data) is bytearray
+        assert result.data == many.data(result.tag)
+        result.data.extend(b"grows")  # nothing else holds it
+    assert [result.data for result in results[-2:]] == [None, None]
+    assert [getattr(result.error, "errno", None) for result in results[-2:]] == [errno.ENOENT, errno.ENODATA]
+
+
+def test_read_batch_into_memory_of_the_caller_makes_no_bytearrays(tree: Tree) -> None:
+    tree.add("a", 5)
+    out = bytearray(5)
+    [result] = tree.batch(tree.requests(), out=out, spans=[(0, 5)], writable=True)
+    assert isinstance(result.data, memoryview)
+    assert out == tree.data("a")
+
+
 def test_read_batch_without_a_result_class_gives_data_and_exceptions_themselves(tree: Tree) -> None:
     tree.add("a", 3)
     tree.add("b", 200_000)
@@ -292,10 +315,10 @@ def test_malformed_request_is_refused_in_its_turn(
 @pytest.mark.parametrize("known", [False, True])
 def test_absurd_length_is_an_error_of_its_item(tree: Tree, known: bool) -> None:
     tree.add("a", 3)
-    huge = (1 << 62) + 5
-    request: Request = ("a", 0, -1, huge, 0) if known else ("a", 0, huge, -1, 0)
-    for result in (*tree.read([request, ("a", 0, -1, -1, 1)]), *tree.batch([request, ("a", 0, -1, -1, 1)])):
-        assert (result.error is None) == (result.tag == 1)
+    for huge in (1 << 60, (1 << 62) + 5):
+        requests = [("a", 0, -1, huge, 0) if known else ("a", 0, huge, -1, 0), ("a", 0, -1, -1, 1)]
+        for result in (*tree.read(requests), *tree.read(requests, views=True), *tree.batch(requests)):
+            assert (result.error is None) == (result.tag == 1)
 
 
 @pytest.mark.parametrize(
@@ -313,6 +336,11 @@ def test_absurd_length_is_an_error_of_its_item(tree: Tree, known: bool) -> None:
 def test_options_out_of_range_are_refused(tree: Tree, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         tree.read([], **options)
+
+
+def test_views_cannot_be_writable_as_well(tree: Tree) -> None:
+    with pytest.raises(ValueError, match="views are read-only"):
+        tree.read([], views=True, writable=True)
 
 
 def test_arguments_of_other_types_are_refused(tree: Tree) -> None:

@@ -229,13 +229,15 @@ def test_stats_count_what_was_taken(many: Tree) -> None:
     "how",
     [
         "for _ in session.read_many(requests, **OPTIONS, **BOUND): pass",
+        "with closing(session.read_many(requests, **OPTIONS, **BOUND)) as results: next(results)",
         "session.read_batch(requests, **OPTIONS)",
     ],
-    ids=["many", "batch"],
+    ids=["many", "many, closed", "batch"],
 )
 def test_ctrl_c_is_heard_within_a_tenth_of_a_second(tmp_path: Path, how: str) -> None:
     (tmp_path / "a").write_bytes(b"x")
     program = f"""
+        from contextlib import closing
         session = Session("posix", sys.argv[1], open_delay_us=20_000_000)
         requests, heard, best = [("a", 0, -1, -1, None)], [], 1.0
         def interrupt():

@@ -6,6 +6,7 @@ import array
 import errno
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,9 +54,11 @@ def test_file_that_cannot_be_written_leaves_nothing(tree: Tree) -> None:
 
 def test_created_file_takes_what_is_written(tree: Tree) -> None:
     file = tree.session.create("new")
-    assert file.write(b"abc") == 3
-    assert file.write(array.array("h", [1, 2])) == 4
-    assert file.write(b"") == 0
+    assert file.write(array.array("h", [1, 2]), 3) == 4
+    assert file.write(b"abc", 0) == 3
+    assert file.write(b"", 7) == 0
+    with pytest.raises(ValueError, match="-1"):
+        file.write(b"x", -1)
     file.sync()
     assert tree.session.stats()["files_open"] == 1
     file.close()
@@ -63,9 +66,18 @@ def test_created_file_takes_what_is_written(tree: Tree) -> None:
     assert tree.session.stats()["files_open"] == 0
     assert (tree.root / "new").read_bytes() == b"abc\1\0\2\0"
     with pytest.raises(ValueError, match="closed"):
-        file.write(b"more")
+        file.write(b"more", 7)
     with pytest.raises(FileNotFoundError):
         tree.session.create("no/parent")
+
+
+def test_created_file_takes_writes_of_several_threads(tree: Tree) -> None:
+    file = tree.session.create("new")
+    pieces = [bytes([i]) * 70_001 for i in range(64)]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(file.write, pieces, range(0, 64 * 70_001, 70_001)))
+    file.close()
+    assert (tree.root / "new").read_bytes() == b"".join(pieces)
 
 
 def test_names_are_moved_made_and_removed(tree: Tree) -> None:
