@@ -1,0 +1,1 @@
+"""Many HTTP reads at once, for every store that speaks HTTP; knows no store."""
