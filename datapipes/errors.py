@@ -16,12 +16,14 @@ __all__ = [
     "AccessDeniedError",
     "BackendIOError",
     "BackendUnavailableError",
+    "ChecksumMismatchError",
     "ContainerMissingError",
     "DatapipesError",
     "FileMissingError",
     "IndexFileError",
     "IsDirectoryError",
     "OptionError",
+    "ShardError",
     "SizeMismatchError",
     "StateError",
     "StoreConnectionError",
@@ -39,7 +41,8 @@ class DatapipesError(Exception):
         url: what was being worked on, or None.
         operation: the verb that failed (``"list"``, ``"open"``, ``"read"``, ...), or None.
         errno: the operating system's code, or None.
-        code: the store's own code where it has one (a DAOS ``DER_*`` number, an HTTP status), or None.
+        code: of AIStore and HTTP, the status of the answer, or libcurl's ``CURLE_*`` number where none came;
+            else None: DAOS and file systems answer with an errno, and that is ``errno``.
     """
 
     url: str | None = None
@@ -92,6 +95,10 @@ class IndexFileError(DatapipesError, ValueError):
     """An index file that is damaged, foreign, or of another version."""
 
 
+class ShardError(DatapipesError, ValueError):
+    """A shard that is damaged or cut short; the message names shard and offset."""
+
+
 class BackendUnavailableError(DatapipesError, ImportError):
     """The store's client library is missing or too old; the message says what to install."""
 
@@ -126,6 +133,10 @@ class StoreConnectionError(BackendIOError, ConnectionError):
 
 class SizeMismatchError(BackendIOError):
     """A file or range is shorter (or, with ``verify="size"``, longer) than it was said to be."""
+
+
+class ChecksumMismatchError(BackendIOError):
+    """What came is not what the store says it holds, also when read again."""
 
 
 _CLASS_BY_ERRNO: dict[int, type[BackendIOError]] = {

@@ -13,14 +13,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datapipes.backends.base import Backend
+from datapipes.backends.base import DEFAULT_HANDLE_CACHE_BYTES, Backend
+from datapipes.backends.checks import check_handle_cache_bytes
+from datapipes.backends.handle_spool import HandleSpool
+from datapipes.calling import call
 from datapipes.errors import OptionError
 from datapipes.index_build import Listing, write_index
 from datapipes.index_format import BLOCK_NAMES, Fingerprint, absolute_path, damaged
 from datapipes.index_mapping import BLOCK_SHIFT, IndexMapping
-from datapipes.records import FileEntry
+from datapipes.masks import url_filter
+from datapipes.records import FileEntry, HandleFile
 
-__all__ = ["FileIndex"]
+__all__ = ["HANDLES_SUFFIX", "FileIndex"]
+
+HANDLES_SUFFIX = ".handles"
+"""The name of the file of handles is that of the index and this."""
 
 _ITERATED = 4096
 _new_entry = functools.partial(tuple.__new__, FileEntry)  # a third of the time of FileEntry(url, size)
@@ -54,6 +61,8 @@ class FileIndex:
         recursive: bool = True,
         masks: str | Sequence[str] | None = None,
         sizes: bool = True,
+        types: bool = True,
+        handle_cache_bytes: int = DEFAULT_HANDLE_CACHE_BYTES,
         resolve: Callable[[str], Backend] | None = None,
     ) -> FileIndex:
         """List each of ``urls`` in turn and write what is found to ``path``, streaming.
@@ -66,7 +75,11 @@ class FileIndex:
             path: where to write; by default in the directory of the job, which goes when the job ends.
             recursive: also what lies in directories below.
             masks: shell patterns on the base name; a file is taken when it matches one of them.
-            sizes: False spares stores that have to be asked for each size.
+            sizes: False asks for no sizes, which may then be unknown; reading finds them out.
+            types: False without sizes says that there are only files below ``urls``: where types have to be
+                asked for (DAOS), each name is taken for a file's, and nothing is asked but names.
+            handle_cache_bytes: where looking at a file opens it (DAOS), what opens it again is kept in a file
+                beside the index, of so many bytes at most: reading by the index then opens nothing. 0: none.
             resolve: finds the back end of a URL.
 
         Raises:
@@ -78,10 +91,27 @@ class FileIndex:
             from datapipes.backends.registry import backend_for  # noqa: PLC0415
 
             resolve = backend_for
-        listing = Listing(urls, recursive=recursive, masks=masks, sizes=sizes, resolve=resolve)
+        check_handle_cache_bytes(handle_cache_bytes)
+        place = absolute_path(_place(path))
+        url_filter(masks)  # says what is wrong with one
         shown = [masks] if isinstance(masks, str) else list(masks or [])
-        options = {"recursive": recursive, "masks": shown, "sizes": sizes}
-        return cls(write_index(_place(path), listing, source=listing.source, options=options))
+        spool = HandleSpool(place.parent, handle_cache_bytes, shown) if handle_cache_bytes else None
+        listing = Listing(
+            urls,
+            recursive=recursive,
+            masks=masks,
+            sizes=sizes,
+            types=types,
+            handles=spool,
+            resolve=functools.partial(call, resolve),
+        )
+        options = {"recursive": recursive, "masks": shown, "sizes": sizes, "types": types}
+        room = None if spool is None else spool.give_up
+        index = cls(write_index(place, listing, source=listing.source, options=options, make_room=room))
+        table = index.handle_file(handle_cache_bytes)
+        if spool is not None and table is not None:
+            spool.settle(table)
+        return index
 
     @classmethod
     def from_entries(
@@ -162,7 +192,8 @@ class FileIndex:
         at += mapping.count if at < 0 else 0
         if not 0 <= at < mapping.count:
             raise IndexError(f"row {row} of an index of {mapping.count} names")
-        return FileEntry(mapping.run(at, at + 1)[0], mapping.size(at))
+        (url,), (size,) = mapping.rows([at])
+        return FileEntry(url, size)
 
     def __iter__(self) -> Iterator[FileEntry]:
         for start in range(0, len(self), _ITERATED):
@@ -176,7 +207,7 @@ class FileIndex:
         mapping, rows = self._rows(ids)
         if isinstance(rows, range):
             return mapping.run(rows.start, rows.stop)
-        return mapping.scattered(rows)
+        return mapping.rows(rows.tolist())[0]
 
     def sizes_of(self, ids: Rows) -> NDArray[np.int64]:
         """The sizes in bytes in rows ``ids``, -1 where unknown."""
@@ -185,15 +216,26 @@ class FileIndex:
 
     def urls_and_sizes(self, ids: Rows) -> tuple[list[str], list[int]]:
         """What ``urls`` and ``sizes_of`` give, at once."""
+        if type(ids) is list and set(map(type, ids)) == {int}:  # as samplers give them
+            return self._open().rows(ids)
         mapping, rows = self._rows(ids)
         if isinstance(rows, range):
             sizes = mapping.sizes(np.arange(rows.start, rows.stop))
             return mapping.run(rows.start, rows.stop), sizes.tolist()
-        return mapping.scattered(rows), mapping.sizes(rows).tolist()
+        return mapping.rows(rows.tolist())
 
     def entries(self, ids: Rows) -> list[FileEntry]:
         """URLs and sizes in rows ``ids``."""
         return list(map(_new_entry, zip(*self.urls_and_sizes(ids), strict=True)))
+
+    def handle_file(self, max_bytes: int) -> HandleFile | None:
+        """Where stores may keep what opening these files teaches them: a file beside the index, for all
+        processes that read by it, of ``max_bytes`` at most; None for 0. Opens nothing but the index."""
+        if max_bytes <= 0:
+            return None
+        mapping = self._open()
+        identity = f"{mapping.description.fingerprint} {mapping.made}"
+        return HandleFile(f"{self._path}{HANDLES_SUFFIX}", identity, mapping.count, max_bytes)
 
     def __eq__(self, other: object) -> bool:
         return self.fingerprint == other.fingerprint if isinstance(other, FileIndex) else NotImplemented

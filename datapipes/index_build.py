@@ -17,7 +17,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from datapipes.backends.base import Backend
+from datapipes.backends.base import Backend, ListOptions
+from datapipes.backends.handle_spool import HandleSpool
 from datapipes.errors import OptionError, UrlError, error_from_errno, error_from_os
 from datapipes.index_format import (
     BLOCK_NAMES,
@@ -46,17 +47,19 @@ def write_index(
     *,
     source: str | Callable[[], str] = "",
     options: Mapping[str, Any] | None = None,
+    make_room: Callable[[], bool] | None = None,
 ) -> Path:
     """Write ``entries``, in their order, to an index file at ``path``; the absolute path.
 
     The file appears under its name only when it is complete, in place of one that is there. ``source`` (a
-    callable is asked at the end) and ``options`` are kept in it for people to read.
+    callable is asked at the end) and ``options`` are kept in it for people to read. ``make_room`` is called
+    when the disk is full, and says whether it has made some.
 
     Raises:
         BackendIOError: it cannot be written (a full disk: ``errno`` ENOSPC). Nothing is left behind.
         UrlError: a name that no file can have. OptionError: an entry that is none.
     """
-    with _Writer(path) as writer:
+    with _Writer(path, make_room) as writer:
         iterator = iter(entries)
         while chunk := list(islice(iterator, BLOCK_NAMES)):
             writer.add_block(*_columns(chunk))
@@ -74,12 +77,20 @@ class Listing:
         recursive: bool,
         masks: str | Sequence[str] | None,
         sizes: bool,
+        types: bool,
+        handles: HandleSpool | None,
         resolve: Callable[[str], Backend],
     ) -> None:
         self._urls = [urls] if isinstance(urls, (str, os.PathLike)) else urls
         if not isinstance(self._urls, Iterable):
             raise UrlError(f"urls must be a URL or an iterable of URLs, not {urls!r:.200}", operation="list")
-        self._recursive, self._sizes, self._resolve = recursive, sizes, resolve
+        self._options: ListOptions = {
+            "recursive": recursive,
+            "sizes": sizes,
+            "types": types,
+            "handles": handles,
+        }
+        self._resolve = resolve
         self._matches = url_filter(masks)
         self._named: list[str] = []
         self._count = 0
@@ -99,7 +110,7 @@ class Listing:
         self._count += 1
         if len(self._named) < _SOURCES_NAMED:
             self._named.append(text)
-        found = self._resolve(text).list(text, recursive=self._recursive, sizes=self._sizes)
+        found = self._resolve(text).list(text, **self._options)
         if self._matches is None:
             return found
         matches = self._matches
@@ -109,8 +120,9 @@ class Listing:
 class _Writer:
     """A file under construction beside its final place; ``finish`` moves it there, leaving it removes it."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], make_room: Callable[[], bool] | None = None) -> None:
         self.path = absolute_path(path)
+        self._make_room = make_room
         self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial")
         self._fd = -1
         self._at = HEADER_BYTES
@@ -190,13 +202,16 @@ class _Writer:
 
     def _write(self, data: bytes | memoryview) -> None:
         rest = memoryview(data)
-        try:
-            while rest:
+        while rest:
+            try:
                 written = os.pwrite(self._fd, rest, self._at)
-                self._at += written
-                rest = rest[written:]
-        except OSError as error:
-            raise self._failed(error) from error
+            except OSError as error:
+                full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+                if full and self._make_room is not None and self._make_room():
+                    continue
+                raise self._failed(error) from error
+            self._at += written
+            rest = rest[written:]
 
     def _failed(self, error: OSError) -> OSError:
         return error_from_os(error, url=str(self.path), operation="write index", hint=_HINT)

@@ -98,14 +98,14 @@ class Fingerprint:
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def absolute_path(path: str | os.PathLike[str]) -> Path:
-    """Where the file is or is to be; OptionError for what no file can be called."""
+def absolute_path(path: str | os.PathLike[str], name: str = "the path of an index") -> Path:
+    """Where the file is or is to be; OptionError, about ``name``, for what no file can be called."""
     if isinstance(path, (str, os.PathLike)):
         with contextlib.suppress(UnicodeEncodeError, TypeError):
             text = os.fspath(path)
-            if b"\0" not in os.fsencode(text):
+            if text and b"\0" not in os.fsencode(text):
                 return Path(os.path.abspath(text))
-    raise OptionError(f"the path of an index must be the path of a file, not {path!r:.200}")
+    raise OptionError(f"{name} must be the path of a file, not {path!r:.200}")
 
 
 def pack_header(file_bytes: int, description_offset: int, description: bytes) -> bytes:

@@ -26,7 +26,6 @@ from datapipes.records import UNKNOWN_SIZE
 __all__ = ["BLOCK_SHIFT", "IndexMapping"]
 
 BLOCK_SHIFT = BLOCK_NAMES.bit_length() - 1
-_GATHERED = 1 << 13  # names gathered at once: what is copied stays in the processor's cache
 _HINT = "Build it with FileIndex.build(urls, path)"
 
 
@@ -38,17 +37,21 @@ class IndexMapping:
     """
 
     def __init__(self, path: str, expected: str | None) -> None:
+        from datapipes import _dfs  # noqa: PLC0415 - loads the engine
+
+        self._index_rows = _dfs.index_rows
         self._path = path
         fd = _open(path)
         try:
-            self._bytes = os.fstat(fd).st_size
+            found = os.fstat(fd)
+            self._bytes = found.st_size
+            self.made = f"{found.st_ino}-{found.st_mtime_ns}"  # one that is built anew is another file
             self.description = self._describe(fd, expected)
             self._map = mmap.mmap(fd, self._bytes, access=mmap.ACCESS_READ)
         finally:
             os.close(fd)
         self.count = self.description.names
         self._view = memoryview(self._map)
-        self._octets = np.frombuffer(self._map, np.uint8)
         self._words = np.frombuffer(self._map, "<u4", self._bytes // 4)
         blocks = self.description.blocks
         names = np.minimum(BLOCK_NAMES, self.count - BLOCK_NAMES * np.arange(len(blocks)))
@@ -59,8 +62,9 @@ class IndexMapping:
         self._high_at = np.where(wide, self._sizes_at + names, -1)
         self._names_at = 4 * (self._sizes_at + names * (1 + wide))  # in bytes
         self._name_bytes = np.array([block.name_bytes for block in blocks], np.int64)
-        self._roots = [block.root for block in blocks]
-        self._one_root = self._roots[0] if len(set(self._roots)) == 1 else None
+        self._roots = tuple(block.root for block in blocks)
+        parts = (self._starts_at, self._sizes_at, self._high_at, self._names_at, self._name_bytes)
+        self._blocks = np.array(parts, np.int64).T.tobytes()
         self._check_geometry()
 
     def run(self, first: int, stop: int) -> list[str]:
@@ -80,13 +84,16 @@ class IndexMapping:
             first = end
         return urls
 
-    def scattered(self, rows: NDArray[np.int64]) -> list[str]:
-        """The URLs of ``rows``."""
+    def rows(self, numbers: list[int]) -> tuple[list[str], list[int]]:
+        """The URLs and sizes of the rows ``numbers``. IndexError for one that is not there, TypeError for one
+        that is no plain int."""
         self._check_length()
-        urls: list[str] = []
-        for start in range(0, len(rows), _GATHERED):
-            urls += self._gather(rows[start : start + _GATHERED])
-        return urls
+        try:
+            return self._index_rows(self._map, self._blocks, self._roots, numbers)
+        except IndexError as error:
+            raise IndexError(f"{error}: an index of {self.count} names") from None
+        except ValueError as error:
+            raise damaged(self._path, str(error)) from None
 
     def sizes(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """The sizes of ``rows``."""
@@ -106,16 +113,6 @@ class IndexMapping:
             sizes[wide] |= high << 32  # all ones in both halves are -1
         return sizes
 
-    def size(self, row: int) -> int:
-        """The size of one row."""
-        self._check_length()
-        block, within = row >> BLOCK_SHIFT, row & (BLOCK_NAMES - 1)
-        low = int(self._words[self._sizes_at[block] + within])
-        if self._high_at[block] < 0:
-            return UNKNOWN_SIZE if low == UNKNOWN_U32 else low
-        high = int(self._words[self._high_at[block] + within])
-        return UNKNOWN_SIZE if high == UNKNOWN_U32 else high << 32 | low
-
     def check_block(self, number: int) -> None:
         """Raise IndexFileError unless the block's bytes and the places of its names are right."""
         self._check_length()
@@ -123,34 +120,6 @@ class IndexMapping:
         end = int(self._names_at[number] + self._name_bytes[number])
         if zlib.crc32(self._view[block.offset : end + -(end - block.offset) % 8]) != block.crc:
             raise damaged(self._path, f"the checksum of the rows from {number << BLOCK_SHIFT} on is wrong")
-
-    def _gather(self, rows: NDArray[np.int64]) -> list[str]:
-        blocks = rows >> BLOCK_SHIFT
-        words = self._starts_at[blocks] + (rows & (BLOCK_NAMES - 1))
-        low, high = self._words[words].astype(np.int64), self._words[words + 1].astype(np.int64)
-        wrong = np.flatnonzero((low >= high) | (high > self._name_bytes[blocks]))
-        if wrong.size:
-            raise damaged(self._path, f"the place of row {int(rows[wrong[0]])} is wrong")
-        text = self._take(self._names_at[blocks] + low, high - low).decode("utf-8", "surrogateescape")
-        if self._one_root is not None:
-            return self._split(text, len(rows), self._one_root)
-        roots = self._roots
-        names = self._split(text, len(rows), "")
-        return [roots[block] + name for block, name in zip(blocks.tolist(), names, strict=True)]
-
-    def _take(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> bytes:
-        """The bytes of the file from each of ``starts`` on, back to back."""
-        width, total = int(lengths.max()), int(lengths.sum())
-        if width * len(lengths) <= 8 * total and int(starts.max()) + width <= self._bytes:
-            # Copy as many bytes for each name as for the longest, then drop the surplus: half the time.
-            everywhere = (self._bytes - width + 1,)
-            windows = np.ndarray(everywhere, np.dtype((np.void, width)), buffer=self._map, strides=(1,))
-            taken = windows[starts].view(np.uint8).reshape(len(starts), width)
-            return taken[np.arange(width) < lengths[:, np.newaxis]].tobytes()
-        ends = np.cumsum(lengths)
-        places = np.repeat(starts - ends + lengths, lengths)
-        places += np.arange(total)
-        return self._octets[places].tobytes()
 
     def _split(self, text: str, count: int, root: str) -> list[str]:
         """``root`` and each of the names in ``text``, which all end in a NUL character."""

@@ -108,11 +108,11 @@ def exclusive(path: Path, *, timeout_s: float, waiting_for: str) -> Iterator[Non
 
 
 @contextlib.contextmanager
-def locked_file(fd: int, deadline: Deadline) -> Iterator[None]:
-    """Hold the POSIX lock of an open file; the caller holds the mutex."""
+def locked_file(fd: int, deadline: Deadline, *, at: int = 0) -> Iterator[None]:
+    """Hold the POSIX lock of byte ``at`` of an open file; the caller holds the mutex."""
     while True:
         try:
-            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, at)
             break
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
@@ -121,4 +121,4 @@ def locked_file(fd: int, deadline: Deadline) -> Iterator[None]:
     try:
         yield
     finally:
-        fcntl.lockf(fd, fcntl.LOCK_UN)
+        fcntl.lockf(fd, fcntl.LOCK_UN, 1, at)

@@ -7,15 +7,16 @@ import itertools
 import os
 import re
 import uuid
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from datapipes.errors import FileMissingError, IndexFileError
-from datapipes.index import FileIndex
+from datapipes.index import HANDLES_SUFFIX, FileIndex
 from datapipes.job_directory import JobDirectory, base_directory, directory_name
 from datapipes.job_locks import exclusive, process_mutex
-from datapipes.job_tables import Origin, SharedCounters, SharedTable
+from datapipes.job_tables import Origin, SharedCounters, SharedTable, TableLocks
 from datapipes.launchers import launcher_job_id, launcher_rank
 
 __all__ = ["DEFAULT_BUILD_TIMEOUT_S", "Job", "SharedCounters", "launcher_rank"]
@@ -41,7 +42,9 @@ class Job:
         """Use ``current`` or ``at``, which give one object for each path and process."""
         self._directory = JobDirectory(path)
         self._ordinals = itertools.count()
-        self._tables: dict[str, SharedTable] = {}
+        # Only those in use: a process may make any number of pipes.
+        self._tables: weakref.WeakValueDictionary[str, SharedTable] = weakref.WeakValueDictionary()
+        self._locks: TableLocks | None = None
 
     @classmethod
     def current(cls) -> Job:
@@ -64,13 +67,17 @@ class Job:
     def path(self) -> Path:
         """The absolute path of the directory, which exists and is held by this process."""
         if self._directory.hold():
-            self._tables.clear()  # of a directory that is gone
+            self._forget_tables()  # of a directory that is gone
         return self._directory.path
 
     def close(self) -> None:
         """Let go of the directory before the process ends; the last one out deletes it."""
-        self._tables.clear()
+        self._forget_tables()
         self._directory.release()
+
+    def _forget_tables(self) -> None:
+        self._tables.clear()
+        self._locks = None
 
     def next_ordinal(self) -> int:
         """0, 1, 2, ...: ranks that build the same pipes in the same order give them the same numbers."""
@@ -110,13 +117,15 @@ class Job:
 
     def drop_index(self, key: str) -> None:
         """Delete the index for ``key``; who has it open keeps it, and the next to ask builds it anew."""
-        self._file("index", key).unlink(missing_ok=True)
+        path = self._file("index", key)
+        path.unlink(missing_ok=True)
+        path.with_name(path.name + HANDLES_SUFFIX).unlink(missing_ok=True)
 
     def counters(self, key: str, fields: Sequence[str]) -> SharedCounters:
         """Counters named ``fields`` of the pipe ``key`` on this rank, zero at first."""
         path = self._file("counters", _of_this_rank(f"{key} {list(fields)}"))
         origin = (_counters, (self, key, tuple(fields)))
-        return SharedCounters(self._table(path, SharedCounters.shape(fields), origin), fields)
+        return SharedCounters(self._table(path, len(fields), origin), fields)
 
     def __repr__(self) -> str:
         return f"Job({str(self._directory.path)!r})"
@@ -127,11 +136,13 @@ class Job:
     def _file(self, kind: str, key: str) -> Path:
         return self.path / f"{kind}-{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}"
 
-    def _table(self, path: Path, shape: tuple[int, int], origin: Origin) -> SharedTable:
-        with process_mutex(f"{path} opening"):
+    def _table(self, path: Path, columns: int, origin: Origin) -> SharedTable:
+        with process_mutex(f"{path.parent} tables"):
             table = self._tables.get(path.name)
             if table is None:
-                table = self._tables[path.name] = SharedTable(path, *shape, origin)
+                if self._locks is None:
+                    self._locks = TableLocks(path.parent / "tables.lock")
+                table = self._tables[path.name] = SharedTable(path, columns, origin, self._locks)
         return table
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from datapipes.errors import DatapipesError
 
-__all__ = ["UNKNOWN_SIZE", "WHOLE", "FileEntry", "ReadRequest", "ReadResult"]
+__all__ = ["UNKNOWN_SIZE", "WHOLE", "FileEntry", "HandleFile", "ReadRequest", "ReadResult"]
 
 WHOLE = -1
 """``length`` of a request that reads to the end of the file."""
@@ -44,12 +44,25 @@ class ReadResult(NamedTuple):
 
     position: int
     request: ReadRequest
-    data: bytes | memoryview | None
+    data: bytes | bytearray | memoryview | None
     error: DatapipesError | None
 
-    def unwrap(self) -> bytes | memoryview:
+    def unwrap(self) -> bytes | bytearray | memoryview:
         """The data, or raise the error."""
         if self.error is not None:
             raise self.error
         assert self.data is not None  # noqa: S101 - the invariant of this class
         return self.data
+
+
+class HandleFile(NamedTuple):
+    """Where a store may keep what opening and reading the files of one index has taught it.
+
+    ``identity`` is of the index that lists them, of ``files`` names; the file at ``path`` may grow to
+    ``max_bytes``.
+    """
+
+    path: str
+    identity: str
+    files: int
+    max_bytes: int

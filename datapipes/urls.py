@@ -11,7 +11,13 @@ scheme        example                             container                path
 ``file``      ``file:///data/a.png``              ````                     ``/data/a.png``
 (none)        ``data/a.png`` (a plain path, raw)  ````                     absolute path
 ``memory``    ``memory://name/dir/a.png``         ``name``                 ``dir/a.png``
+``ais`` ...   ``ais://bucket/dir/a.png``          ``bucket``               ``dir/a.png``
+``ais`` ...   ``ais://@uuid#ns/bucket/a.png``     ``@uuid#ns/bucket``      ``a.png``
+``https``     ``https://host/v1/a%20b.png``       ``host``                 ``v1/a%20b.png``
 ============  ==================================  =======================  ===================
+
+``ais`` stands for all schemes of AIStore (see ``_NAMESPACED``); ``#`` is raw in a namespace, and only there.
+``http`` and ``https`` have a grammar of their own (RFC 3986): they are percent-encoded already, and stay so.
 """
 
 from __future__ import annotations
@@ -28,6 +34,10 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _BAD_ESCAPE = re.compile(r"%(?!25|3F|3f|23)")
 _CONTAINER_PARTS = {"daos": 2, "file": 0}
 """How many leading path parts name the container; every scheme not listed has one (its authority)."""
+_NAMESPACED = {"ais", "aws", "az", "azure", "gcp", "gs", "ht", "oci", "s3"}
+"""Schemes whose container may be ``@uuid#namespace/bucket``."""
+_ENCODED = {"http", "https"}
+"""Schemes whose URLs are left as they are: nothing is decoded in them, and nothing escaped."""
 
 
 class Url(NamedTuple):
@@ -85,22 +95,35 @@ def parse_url(url: str) -> Url:
     match = _SCHEME.match(url)
     if match is None:
         return Url("file", "", os.path.abspath(url) + ("/" if url.endswith("/") and url.strip("/") else ""))
-    scheme = match.group(1).lower()
-    rest = url[match.end() :]
-    if "#" in rest:
+    return _parse_after_scheme(match.group(1).lower(), url[match.end() :], url)
+
+
+def _parse_after_scheme(scheme: str, rest: str, url: str) -> Url:
+    space = _namespace(scheme, rest)
+    if "#" in rest[len(space) :]:
         raise UrlError(f"{url!r} holds a '#'; inside a name write it as %23", url=url, operation="parse")
-    rest, separator, options = rest.partition("?")
-    parts = _CONTAINER_PARTS.get(scheme, 1)
+    rest, separator, tail = rest.partition("?")
+    options = tail if separator else None
+    parts = 2 if space else _CONTAINER_PARTS.get(scheme, 1)
     if scheme == "file":
         if not rest.startswith("/"):
             raise UrlError(f"{url!r}: a file URL is file:///absolute/path", url=url, operation="parse")
-        return Url(scheme, "", _unquote(rest, url), options if separator else None)
+        return Url(scheme, "", _unquote(rest, url), options)
     names = rest.split("/", parts)
     if len(names) < parts or not all(names[:parts]):
-        form = {2: "daos://pool/container/path"}.get(parts, f"{scheme}://container/path")
+        form = "daos://pool/container/path" if scheme == "daos" else f"{scheme}://container/path"
         raise UrlError(f"{url!r} names no container; the form is {form}", url=url, operation="parse")
     path = names[parts] if len(names) > parts else ""
-    return Url(scheme, "/".join(names[:parts]), _unquote(path, url), options if separator else None)
+    if scheme not in _ENCODED:
+        path = _unquote(path, url)
+    return Url(scheme, "/".join(names[:parts]), path, options)
+
+
+def _namespace(scheme: str, rest: str) -> str:
+    """``@uuid#name`` at the start of ``rest``, the URL without its scheme; ``""`` where there is none."""
+    if scheme in _NAMESPACED and rest.startswith(("@", "#")):
+        return rest.partition("?")[0].partition("/")[0]
+    return ""
 
 
 def _check_text(url: str) -> None:
@@ -119,7 +142,7 @@ def format_url(scheme: str, container: str, path: str, options: str | None = Non
     tail = "" if options is None else f"?{options}"
     if scheme == "file":
         return f"file://{quote_name(path)}{tail}"
-    return f"{scheme}://{container}/{quote_name(path)}{tail}"
+    return f"{scheme}://{container}/{path if scheme in _ENCODED else quote_name(path)}{tail}"
 
 
 def normalize_path(path: str, url: str) -> str:

@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from datapipes.errors import DatapipesError
+from datapipes.backends.base import DEFAULT_WRITE_BYTES
+from datapipes.errors import BackendIOError, DatapipesError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 __all__ = ["AtomicWriter"]
 
-_CHUNK_BYTES = 1 << 20
-
 
 class AtomicWriter(io.BufferedIOBase):
     """Collects small writes into chunks; a store says where these go, and how the file appears.
 
-    A writer that is dropped without ``close``, one whose ``with`` block raised, one of whose writes failed,
-    and one that a forked child inherited make no file.
+    A writer that is dropped without ``close``, one whose ``with`` block raised, one of whose writes failed or
+    was interrupted, and one that a forked child inherited make no file.
 
-    Note to implementers: ``put`` is called with chunks in order, then ``commit`` or ``abandon`` once.
+    Note to implementers: ``put`` is called with chunks in order, then ``commit`` or ``abandon`` once. A
+    bytearray is put's to keep; a memoryview is of the caller's memory and good for the call only.
     """
 
     _pid = 0  # of a writer whose constructor failed: nothing to abandon
     _failure: DatapipesError | None = None
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, chunk_bytes: int = DEFAULT_WRITE_BYTES) -> None:
         super().__init__()
         self.name = url
+        self.chunk_bytes = chunk_bytes
         self._chunk = bytearray()
         self._at = 0
         self._pid = os.getpid()
@@ -58,13 +60,12 @@ class AtomicWriter(io.BufferedIOBase):
         if self.closed:
             raise ValueError("write to a closed file")
         view = memoryview(data).cast("B")
-        if len(view) >= _CHUNK_BYTES:
+        if len(self._chunk) + len(view) > self.chunk_bytes:
             self.flush()
+        if len(view) >= self.chunk_bytes:
             self._put(view)
         else:
             self._chunk += view
-            if len(self._chunk) >= _CHUNK_BYTES:
-                self.flush()
         self._at += len(view)
         return len(view)
 
@@ -77,10 +78,15 @@ class AtomicWriter(io.BufferedIOBase):
     def _put(self, data: bytearray | memoryview) -> None:
         if self._failure is not None:
             raise self._failure
+        self._check_process()
         try:
             self.put(data)
         except DatapipesError as error:
             self._failure = error
+            raise
+        except BaseException as error:
+            why = f"write {self.name!r} failed: {type(error).__name__} came while it was written"
+            self._failure = BackendIOError(why, url=self.name, operation="write", errno=errno.EINTR)
             raise
 
     def close(self) -> None:
@@ -99,9 +105,12 @@ class AtomicWriter(io.BufferedIOBase):
         self.flush()
         if self._failure is not None:
             raise self._failure
+        self._check_process()
+        self.commit()
+
+    def _check_process(self) -> None:
         if self._pid != os.getpid():
             raise io.UnsupportedOperation(f"{self.name!r} is written by the parent process; open it anew")
-        self.commit()
 
     def discard(self) -> None:
         """Close without making the file."""

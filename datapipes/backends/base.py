@@ -12,33 +12,34 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO, Protocol, TypedDict, Unpack
 
+from datapipes.backends.handle_spool import HandleSpool
+from datapipes.backends.range_reader import RangeReader
 from datapipes.errors import OptionError, UrlError
-from datapipes.records import WHOLE, FileEntry, ReadRequest, ReadResult
+from datapipes.records import WHOLE, FileEntry, HandleFile, ReadRequest, ReadResult
 from datapipes.urls import scheme_of
 
 __all__ = [
     "DEFAULT_BUFFER_BYTES",
+    "DEFAULT_HANDLE_CACHE_BYTES",
     "DEFAULT_IN_FLIGHT",
     "DEFAULT_TIMEOUT_S",
-    "MOST_IN_FLIGHT",
+    "DEFAULT_WRITE_BYTES",
     "Backend",
     "BatchOptions",
+    "ListOptions",
     "ReadIterator",
     "ReadOptions",
     "batch_spans",
-    "check_option",
-    "check_read_options",
 ]
 
 DEFAULT_IN_FLIGHT = 64
 DEFAULT_BUFFER_BYTES = 64 * 1024 * 1024
 DEFAULT_TIMEOUT_S = 60.0
-MOST_IN_FLIGHT = 1 << 16
-"""Above this ``max_in_flight`` is taken for a mistake."""
-
+DEFAULT_WRITE_BYTES = 1 << 20
+DEFAULT_HANDLE_CACHE_BYTES = 512 * 1024 * 1024  # of one index on each host: a million files' handles
 
 Results = list[ReadResult]  # inside Backend, ``list`` is its method
-Contents = list[bytes | memoryview]
+Contents = list[bytes | bytearray | memoryview]
 
 
 class ReadIterator(Protocol):
@@ -52,7 +53,18 @@ class ReadIterator(Protocol):
         makes a ``__next__`` that waits end with StopIteration."""
 
     def stats(self) -> Mapping[str, float]:
-        """``items``, ``bytes``, ``errors``, ``wait_s`` (time the caller waited), ``depth`` (current)."""
+        """``items``, ``bytes``, ``errors``, ``wait_s`` (time the caller waited), ``depth`` (reads at once: as
+        adapted last, or the most there were)."""
+
+
+class ListOptions(TypedDict, total=False):
+    """The options of ``list``, for back ends that pass them on."""
+
+    recursive: bool
+    start_after: str | None
+    sizes: bool
+    types: bool
+    handles: HandleSpool | None
 
 
 class ReadOptions(TypedDict, total=False):
@@ -63,6 +75,8 @@ class ReadOptions(TypedDict, total=False):
     ordered: bool
     timeout_s: float | None
     verify_size: bool
+    writable: bool
+    handles: HandleFile | None
 
 
 class BatchOptions(TypedDict, total=False):
@@ -72,6 +86,8 @@ class BatchOptions(TypedDict, total=False):
     max_in_flight: int
     timeout_s: float | None
     verify_size: bool
+    writable: bool
+    handles: HandleFile | None
 
 
 class Backend(ABC):
@@ -86,15 +102,26 @@ class Backend(ABC):
 
     @abstractmethod
     def list(
-        self, prefix: str, *, recursive: bool = True, start_after: str | None = None, sizes: bool = True
+        self,
+        prefix: str,
+        *,
+        recursive: bool = True,
+        start_after: str | None = None,
+        sizes: bool = True,
+        types: bool = True,
+        handles: HandleSpool | None = None,
     ) -> Iterator[FileEntry]:
         """Stream the files under ``prefix`` in ascending byte order of the whole path.
 
         A directory sorts as its name plus ``/``, so ``a-b``, ``a.txt``, ``a/x`` come in this order. The order
         is the same on every call while the data is unchanged; memory is bounded by the largest single
         directory. ``start_after`` (a URL of an earlier entry) skips everything up to and including it.
-        With ``sizes=False`` entries may carry ``UNKNOWN_SIZE``. A missing prefix raises FileMissingError, a
-        missing container ContainerMissingError, when the first entry is asked for.
+        A missing prefix raises FileMissingError, a missing container ContainerMissingError, when the first
+        entry is asked for.
+
+        With ``sizes=False`` entries may carry ``UNKNOWN_SIZE``; with ``types=False`` too, the caller says
+        that only files are under ``prefix``: where types have to be asked for, names are taken for files'
+        (reading a directory fails). In ``handles`` stores keep what opens a file again, where looking does.
         """
 
     @abstractmethod
@@ -107,6 +134,8 @@ class Backend(ABC):
         ordered: bool = True,
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
         verify_size: bool = False,
+        writable: bool = False,
+        handles: HandleFile | None = None,
     ) -> ReadIterator:
         """Read many files or ranges at once; a result or an error for each, nothing raised for one item.
 
@@ -115,7 +144,13 @@ class Backend(ABC):
         order, or with ``ordered=False`` as completed. An item that takes longer than ``timeout_s`` (None: no
         bound) yields StoreTimeoutError. A file or range that ends too early is an error and, with
         ``verify_size``, any file that is not ``request.size`` bytes long. An exception of ``requests`` itself
-        is raised after the results before it.
+        is raised after the results before it. With ``writable`` the data of each result is a ``bytearray`` of
+        its own.
+
+        With ``handles``, stores for which opening a file is costly keep there what it has taught them, and
+        open the file by that the next time, in whatever process. Whatever then goes wrong is looked at again
+        by path before it is reported. A size that was learnt counts as one that was listed: growth in place
+        is noticed with ``verify_size``. Other stores ignore it.
         """
 
     @abstractmethod
@@ -128,9 +163,17 @@ class Backend(ABC):
         Missing parent directories are made."""
 
     @abstractmethod
-    def open_write(self, url: str) -> BinaryIO:
+    def open_write(
+        self, url: str, *, chunk_bytes: int = DEFAULT_WRITE_BYTES, max_in_flight: int = 1
+    ) -> BinaryIO:
         """A writable stream (a context manager) whose file appears when it is closed without an error, and
-        not at all when the ``with`` block raises."""
+        not at all when the ``with`` block raises.
+
+        Small writes are collected into chunks of at most ``chunk_bytes``. Stores that take a file in parts
+        write up to ``max_in_flight`` chunks at the same time, and hold one more in memory; a larger write is
+        cut into such parts where it lies, and waited for. An error of a chunk comes from a later call, from
+        ``close`` at the latest. Other stores write in order.
+        """
 
     @abstractmethod
     def remove(self, url: str) -> None:
@@ -144,12 +187,14 @@ class Backend(ABC):
         max_in_flight: int = DEFAULT_IN_FLIGHT,
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
         verify_size: bool = False,
+        writable: bool = False,
+        handles: HandleFile | None = None,
     ) -> Results:
         """Read a whole batch and wait for all of it, results in request order.
 
         With ``out``, a writable C-contiguous buffer of bytes, the data is laid into it back to back in
         request order and each result's ``data`` is a view of its part; sizes must be known (``length`` or
-        ``size`` of every request) and fit, else OptionError.
+        ``size`` of every request) and fit, else OptionError. ``writable`` then says nothing.
 
         Note to implementers: this default is right for every store; override it to spare copies.
         """
@@ -159,6 +204,8 @@ class Backend(ABC):
             max_buffer_bytes=1 << 62,
             timeout_s=timeout_s,
             verify_size=verify_size,
+            writable=writable and out is None,
+            handles=handles,
         )
         try:
             if out is None:
@@ -186,7 +233,7 @@ class Backend(ABC):
 
     def open(self, url: str) -> BinaryIO:
         """A seekable reader that fetches ranges as they are asked for."""
-        return io.BufferedReader(_RangeReader(self, url, self.stat(url).size), buffer_size=1 << 20)
+        return io.BufferedReader(RangeReader(self, url, self.stat(url).size), buffer_size=1 << 20)
 
     def stats(self) -> Mapping[str, float]:
         """Counters of this process since the back end was first used."""
@@ -201,24 +248,6 @@ class Backend(ABC):
                 url=url,
                 operation="parse",
             )
-
-
-def check_option(name: str, value: object, *, least: float, most: float = float("inf")) -> None:
-    """Raise OptionError unless ``least <= value <= most``; for counts, bytes and seconds."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
-        bound = f"at least {least}" if most == float("inf") else f"between {least} and {most}"
-        raise OptionError(f"{name} must be a number {bound}, not {value!r}")
-
-
-def check_read_options(*, max_in_flight: int, timeout_s: float | None, max_buffer_bytes: int = 1) -> None:
-    """Raise OptionError unless these are options that ``read_many`` and ``read_batch`` can work with."""
-    for name, value in (("max_in_flight", max_in_flight), ("max_buffer_bytes", max_buffer_bytes)):
-        if not isinstance(value, int):
-            raise OptionError(f"{name} must be a whole number, not {value!r}")
-    check_option("max_in_flight", max_in_flight, least=1, most=MOST_IN_FLIGHT)
-    check_option("max_buffer_bytes", max_buffer_bytes, least=1, most=1 << 62)
-    if timeout_s is not None:
-        check_option("timeout_s", timeout_s, least=0.001, most=1e9)
 
 
 def batch_spans(requests: Sequence[ReadRequest], out: memoryview) -> list[tuple[int, int]]:
@@ -252,33 +281,3 @@ def _lay_out(results: ReadIterator, spans: list[tuple[int, int]], out: memoryvie
         return result._replace(data=flat[start:end])
 
     return [laid(result) for result in results]
-
-
-class _RangeReader(io.RawIOBase):
-    def __init__(self, backend: Backend, url: str, size: int) -> None:
-        self._backend, self._url, self._size, self._at = backend, url, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        if base + offset < 0:
-            raise OptionError(f"seek to {base + offset} lies before the start of {self._url!r}")
-        self._at = base + offset
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        length = min(len(buffer), self._size - self._at)
-        if length <= 0:
-            return 0
-        request = ReadRequest(self._url, self._at, length, self._size)
-        buffer[:length] = self._backend.read_batch([request])[0].unwrap()
-        self._at += length
-        return length

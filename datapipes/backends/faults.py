@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, BinaryIO, Literal, Unpack
 
 from datapipes.backends.base import (
+    ListOptions,
     ReadIterator,
     ReadOptions,
 )
@@ -81,10 +82,8 @@ class FaultBackend(ReadsWrapper):
         if fault is not None:
             raise fault.error(url)
 
-    def list(
-        self, prefix: str, *, recursive: bool = True, start_after: str | None = None, sizes: bool = True
-    ) -> Iterator[FileEntry]:
-        entries = self.inner.list(prefix, recursive=recursive, start_after=start_after, sizes=sizes)
+    def list(self, prefix: str, **options: Unpack[ListOptions]) -> Iterator[FileEntry]:
+        entries = self.inner.list(prefix, **options)
         fault = self._fault("list", prefix)
         return entries if fault is None else self._broken(prefix, entries, fault)
 
@@ -112,9 +111,9 @@ class FaultBackend(ReadsWrapper):
         self._raise_fault("write", url)
         self.inner.write(url, data)
 
-    def open_write(self, url: str) -> BinaryIO:
+    def open_write(self, url: str, **options: int) -> BinaryIO:
         self._raise_fault("write", url)
-        return self.inner.open_write(url)
+        return self.inner.open_write(url, **options)
 
     def remove(self, url: str) -> None:
         self._raise_fault("remove", url)
@@ -131,4 +130,4 @@ def _apply(due: dict[int, Fault], result: ReadResult) -> ReadResult:
         start, end = span(fault.keep_bytes, result.request, verify_size=False)
     except DatapipesError as error:
         return result._replace(data=None, error=error)
-    return result._replace(data=(result.data or b"")[: end - start])
+    return result._replace(data=result.unwrap()[: end - start])

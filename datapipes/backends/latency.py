@@ -13,11 +13,11 @@ from typing import Any, Unpack
 from datapipes.backends.base import (
     DEFAULT_IN_FLIGHT,
     DEFAULT_TIMEOUT_S,
+    ListOptions,
     ReadIterator,
     ReadOptions,
-    check_option,
-    check_read_options,
 )
+from datapipes.backends.checks import check_option, check_read_options
 from datapipes.backends.wrapping import ReadsWrapper
 from datapipes.errors import error_from_errno
 from datapipes.records import FileEntry, ReadRequest, ReadResult
@@ -44,11 +44,8 @@ class LatencyBackend(ReadsWrapper):
         for name in ("open_s", "read_s", "list_s"):
             check_option(name, getattr(self, name), least=0, most=1e6)
 
-    def list(
-        self, prefix: str, *, recursive: bool = True, start_after: str | None = None, sizes: bool = True
-    ) -> Iterator[FileEntry]:
-        entries = self.inner.list(prefix, recursive=recursive, start_after=start_after, sizes=sizes)
-        return self._late(entries)
+    def list(self, prefix: str, **options: Unpack[ListOptions]) -> Iterator[FileEntry]:
+        return self._late(self.inner.list(prefix, **options))
 
     def _late(self, entries: Iterator[FileEntry]) -> Iterator[FileEntry]:
         time.sleep(self.list_s)

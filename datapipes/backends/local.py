@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from datapipes.backends.base import check_option
+from datapipes.backends.checks import check_option
 from datapipes.backends.tree import TreeBackend
 
 __all__ = ["LocalBackend"]

@@ -16,15 +16,17 @@ from datapipes.backends.base import (
     DEFAULT_BUFFER_BYTES,
     DEFAULT_IN_FLIGHT,
     DEFAULT_TIMEOUT_S,
+    DEFAULT_WRITE_BYTES,
     Backend,
     ReadIterator,
-    check_read_options,
 )
+from datapipes.backends.checks import check_read_options, check_write_options
+from datapipes.backends.handle_spool import HandleSpool
 from datapipes.backends.paths import path_bytes, path_in, path_text
-from datapipes.backends.reads import SerialReads
+from datapipes.backends.reads import SerialReads, writable_reads
 from datapipes.backends.slices import cut
 from datapipes.errors import ContainerMissingError, DatapipesError, error_from_errno
-from datapipes.records import UNKNOWN_SIZE, FileEntry, ReadRequest, ReadResult
+from datapipes.records import UNKNOWN_SIZE, FileEntry, HandleFile, ReadRequest, ReadResult
 from datapipes.urls import format_url, parse_url
 
 __all__ = ["STORES", "MemoryBackend", "MemoryStore"]
@@ -89,7 +91,14 @@ class MemoryBackend(Backend):
     scheme = "memory"
 
     def list(
-        self, prefix: str, *, recursive: bool = True, start_after: str | None = None, sizes: bool = True
+        self,
+        prefix: str,
+        *,
+        recursive: bool = True,
+        start_after: str | None = None,
+        sizes: bool = True,
+        types: bool = True,  # noqa: ARG002 - known anyway
+        handles: HandleSpool | None = None,  # noqa: ARG002 - opening costs nothing
     ) -> Iterator[FileEntry]:
         path = self._path(prefix)
         after = b"" if start_after is None else path_bytes(self._path(start_after))
@@ -120,11 +129,14 @@ class MemoryBackend(Backend):
         ordered: bool = True,  # noqa: ARG002 - there is one order only
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
         verify_size: bool = False,
+        writable: bool = False,
+        handles: HandleFile | None = None,  # noqa: ARG002 - opening costs nothing
     ) -> ReadIterator:
         check_read_options(
             max_in_flight=max_in_flight, max_buffer_bytes=max_buffer_bytes, timeout_s=timeout_s
         )
-        return SerialReads(requests, partial(self._answer, verify_size=verify_size))
+        reads = SerialReads(requests, partial(self._answer, verify_size=verify_size))
+        return writable_reads(reads) if writable else reads
 
     def _answer(self, position: int, request: ReadRequest, *, verify_size: bool) -> ReadResult:
         try:
@@ -143,7 +155,10 @@ class MemoryBackend(Backend):
         if failed:
             raise error_from_errno(failed, url=url, operation="write")
 
-    def open_write(self, url: str) -> BinaryIO:
+    def open_write(
+        self, url: str, *, chunk_bytes: int = DEFAULT_WRITE_BYTES, max_in_flight: int = 1
+    ) -> BinaryIO:
+        check_write_options(chunk_bytes, max_in_flight)
         path = self._path(url)
         store = STORES.get(self.name)
         if not path or path.endswith("/") or (store is not None and path in store.directories):

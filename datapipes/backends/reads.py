@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datapipes.backends.base import ReadIterator
 from datapipes.records import ReadRequest, ReadResult
 
-__all__ = ["PassedReads", "SerialReads"]
+__all__ = ["PassedReads", "SerialReads", "writable_reads"]
 
 
 class SerialReads:
@@ -83,3 +83,13 @@ class PassedReads:
 
     def stats(self) -> Mapping[str, float]:
         return self._inner.stats()
+
+
+def writable_reads(reads: ReadIterator) -> ReadIterator:
+    """The results of ``reads`` with copies of their data that can be written to, for clients that make
+    bytes."""
+    return PassedReads(reads, _as_bytearray)
+
+
+def _as_bytearray(result: ReadResult) -> ReadResult:
+    return result if result.data is None else result._replace(data=bytearray(result.data))

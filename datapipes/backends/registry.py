@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import Any
 
 from datapipes.backends.base import Backend
 from datapipes.errors import UrlError
-from datapipes.urls import parse_url
+from datapipes.urls import parse_url, scheme_of
 
-__all__ = ["backend_for", "known_schemes", "register_backend"]
+__all__ = ["OneStore", "backend_for", "backend_with", "known_schemes", "register_backend"]
 
 _BUILT_IN = {
+    "ais": "datapipes.backends.ais",
     "daos": "datapipes.backends.daos",
     "file": "datapipes.backends.local",
     "memory": "datapipes.backends.memory",
 }
-"""Modules with a ``from_url``: a store's code is loaded by its first URL."""
+"""Modules with a ``from_url``, and with ``from_options`` where there are any: a store's code is loaded by its
+first URL."""
 
 _factories: dict[str, Callable[[str], Backend]] = {}
 _made: dict[tuple[str, str], Backend] = {}
@@ -32,6 +35,19 @@ def backend_for(url: str) -> Backend:
     backend = _made.get(key)
     if backend is None:
         backend = _made.setdefault(key, _factory(parsed.scheme, url)(url))
+    return backend
+
+
+def backend_with(scheme: str, **options: Hashable) -> Backend:
+    """The back end of ``scheme`` with options of its own, as its module's ``from_options`` takes them.
+
+    One for each set of options in a process, so that whoever asks for the same shares what is open.
+    """
+    key = (scheme, repr(sorted(options.items())))
+    backend = _made.get(key)
+    if backend is None:
+        module = importlib.import_module(_BUILT_IN[scheme])
+        backend = _made.setdefault(key, module.from_options(**options))
     return backend
 
 
@@ -64,3 +80,38 @@ def _factory(scheme: str, url: str) -> Callable[[str], Backend]:
             url=url,
             operation="parse",
         ) from None
+
+
+class OneStore:
+    """``backend_for`` that takes the URLs of one store only: what a store's own pipes and nodes resolve with.
+
+    With ``backend``, that one serves them all, and says which URLs are its own.
+    """
+
+    def __init__(self, scheme: str, backend: Backend | None = None) -> None:
+        self.scheme = scheme
+        self.backend = backend
+
+    def __call__(self, url: str) -> Backend:
+        self.check(url)
+        return backend_for(url) if self.backend is None else self.backend
+
+    def check(self, url: str) -> None:
+        """Raise UrlError when ``url`` is another store's."""
+        if self.backend is not None:
+            self.backend.check_scheme(url)
+            return
+        scheme = scheme_of(url)
+        if scheme != self.scheme:
+            raise UrlError(
+                f"{url!r} is a {scheme!r} URL, and this pipe is for {self.scheme!r} URLs only",
+                url=url,
+                operation="parse",
+            )
+
+    def check_first(self, source: Any) -> None:
+        """Raise UrlError at once where the first URL can be seen without iterating anything."""
+        if isinstance(source, (list, tuple)) and source:
+            source = source[0]
+        if isinstance(source, str):
+            self.check(source)

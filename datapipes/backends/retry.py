@@ -14,10 +14,11 @@ from typing import TypeVar, Unpack
 from datapipes.backends.base import (
     DEFAULT_TIMEOUT_S,
     BatchOptions,
+    ListOptions,
     ReadIterator,
     ReadOptions,
-    check_option,
 )
+from datapipes.backends.checks import check_option
 from datapipes.backends.wrapping import ReadsWrapper
 from datapipes.errors import DatapipesError, StoreConnectionError, StoreTimeoutError
 from datapipes.records import FileEntry, ReadRequest, ReadResult
@@ -65,10 +66,12 @@ class RetryBackend(ReadsWrapper):
         check_option("retry_budget_s", self.retry_budget_s, least=0, most=1e6)
         check_option("first_wait_s", self.first_wait_s, least=0.001, most=1e6)
 
-    def list(
-        self, prefix: str, *, recursive: bool = True, start_after: str | None = None, sizes: bool = True
-    ) -> Iterator[FileEntry]:
-        again = partial(self.inner.list, prefix, recursive=recursive, sizes=sizes)
+    def list(self, prefix: str, **options: Unpack[ListOptions]) -> Iterator[FileEntry]:
+        def again(*, start_after: str | None) -> Iterator[FileEntry]:
+            resumed: ListOptions = {**options, "start_after": start_after}
+            return self.inner.list(prefix, **resumed)
+
+        start_after = options.get("start_after")
         return self._resumed(again, again(start_after=start_after), start_after)
 
     def _resumed(
@@ -93,6 +96,7 @@ class RetryBackend(ReadsWrapper):
             "max_in_flight": 1,
             "timeout_s": options.get("timeout_s", DEFAULT_TIMEOUT_S),
             "verify_size": options.get("verify_size", False),
+            "writable": options.get("writable", False),
         }
         return _RetriedReads(self, reads, again)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import repeat
 from typing import BinaryIO, Unpack, cast
@@ -14,23 +14,28 @@ from datapipes.backends.base import (
     DEFAULT_BUFFER_BYTES,
     DEFAULT_IN_FLIGHT,
     DEFAULT_TIMEOUT_S,
+    DEFAULT_WRITE_BYTES,
     BatchOptions,
     Contents,
     ReadIterator,
     Results,
     batch_spans,
-    check_read_options,
 )
+from datapipes.backends.checks import check_read_options, check_write_options
+from datapipes.backends.handle_spool import HandleSpool
+from datapipes.backends.handle_tables import spool_of, table_at
 from datapipes.backends.reads import SerialReads
 from datapipes.backends.slices import MOST_BYTES
 from datapipes.backends.tree_requests import Refused, plain_paths, translated, translated_with_care
 from datapipes.backends.tree_root import TreeRoot
-from datapipes.backends.tree_writer import PART, TreeWriter
+from datapipes.backends.tree_writer import PART, NewFile, TreeWriter
 from datapipes.errors import BackendIOError, DatapipesError
-from datapipes.records import UNKNOWN_SIZE, WHOLE, FileEntry, ReadRequest, ReadResult
+from datapipes.records import UNKNOWN_SIZE, WHOLE, FileEntry, HandleFile, ReadRequest, ReadResult
 from datapipes.urls import format_url, quote_name
 
 __all__ = ["TreeBackend"]
+
+AS_IT_IS = NewFile()
 
 _Block = list[tuple[str, int]]  # inside a back end, ``list`` is its method
 _Failures = list[DatapipesError]
@@ -40,19 +45,37 @@ class TreeBackend(TreeRoot):
     """Files below one root directory, listed and read by the engine."""
 
     def list(
-        self, prefix: str, *, recursive: bool = True, start_after: str | None = None, sizes: bool = True
+        self,
+        prefix: str,
+        *,
+        recursive: bool = True,
+        start_after: str | None = None,
+        sizes: bool = True,
+        types: bool = True,
+        handles: HandleSpool | None = None,
     ) -> Iterator[FileEntry]:
         path = self._path(prefix)
         after = None if start_after is None else self._path(start_after)
-        return self._list(prefix, path, after, recursive=recursive, sizes=sizes)
+
+        def begin(session: _dfs.Session) -> _dfs.ListIterator:
+            return session.list(
+                path.rstrip("/"),
+                recursive=recursive,
+                start_after=after,
+                sizes=sizes,
+                types=types,
+                handles=None if handles is None or self.table() != "dfs" else spool_of(handles),
+            )
+
+        return self._list(prefix, path, begin)
 
     def _list(
-        self, prefix: str, path: str, after: str | None, *, recursive: bool, sizes: bool
+        self, prefix: str, path: str, begin: Callable[[_dfs.Session], _dfs.ListIterator]
     ) -> Iterator[FileEntry]:
         make, beginning, asked = tuple.__new__, self._beginning(), path.rstrip("/")
         session = self._session(prefix, "list")
         try:
-            blocks = session.list(asked, recursive=recursive, start_after=after, sizes=sizes)
+            blocks = begin(session)
         except OSError as error:
             raise self._from_os(error, prefix, "list") from None
         try:
@@ -86,14 +109,16 @@ class TreeBackend(TreeRoot):
         ordered: bool = True,
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
         verify_size: bool = False,
+        writable: bool = False,
+        handles: HandleFile | None = None,
     ) -> ReadIterator:
         check_read_options(
             max_in_flight=max_in_flight, max_buffer_bytes=max_buffer_bytes, timeout_s=timeout_s
         )
         try:
-            session = self._session(self._beginning(), "open")
-        except BackendIOError as error:
-            return SerialReads(requests, partial(self._unopened, cast("int", error.errno)))
+            session = self._open()
+        except OSError as error:
+            return SerialReads(requests, self._unopened(error))
         return session.read_many(
             translated(requests, self._beginning(), self.raw, self._path),
             result=ReadResult,
@@ -103,6 +128,8 @@ class TreeBackend(TreeRoot):
             ordered=ordered,
             timeout_s=timeout_s or 0.0,
             verify_size=verify_size,
+            writable=writable,
+            handles=self._table_of(handles),
         )
 
     def read_batch(
@@ -113,13 +140,15 @@ class TreeBackend(TreeRoot):
         max_in_flight: int = DEFAULT_IN_FLIGHT,
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
         verify_size: bool = False,
+        writable: bool = False,
+        handles: HandleFile | None = None,
     ) -> Results:
         check_read_options(max_in_flight=max_in_flight, timeout_s=timeout_s)
         spans = None if out is None else batch_spans(requests, out)
         try:
-            session = self._session(self._beginning(), "open")
-        except BackendIOError as error:
-            return list(SerialReads(requests, partial(self._unopened, cast("int", error.errno))))
+            session = self._open()
+        except OSError as error:
+            return list(SerialReads(requests, self._unopened(error)))
         return session.read_batch(
             list(translated(requests, self._beginning(), self.raw, self._path)),
             result=ReadResult,
@@ -129,6 +158,8 @@ class TreeBackend(TreeRoot):
             spans=spans,
             timeout_s=timeout_s or 0.0,
             verify_size=verify_size,
+            writable=writable,
+            handles=self._table_of(handles),
         )
 
     def read_files(
@@ -153,10 +184,15 @@ class TreeBackend(TreeRoot):
             max_in_flight=in_flight,
             timeout_s=timeout_s or 0.0,
             verify_size=options.get("verify_size", False),
+            writable=options.get("writable", False),
+            handles=self._table_of(options.get("handles")),
         )
         if failures:
             raise failures[0]
         return contents
+
+    def _table_of(self, handles: HandleFile | None) -> _dfs.Handles | None:
+        return table_at(handles) if handles is not None and self.table() == "dfs" else None
 
     def _item_error(self, request: ReadRequest | None, operation: str, code: int) -> DatapipesError:
         if request is None:  # no item's fault
@@ -174,12 +210,19 @@ class TreeBackend(TreeRoot):
             return False
         return found < max(request.size, request.offset + request.length)
 
-    def _unopened(self, code: int, position: int, request: ReadRequest) -> ReadResult:
-        """The answer to every request where the container cannot be opened."""
-        *_, tag = translated_with_care(request, self._path)
-        if isinstance(tag, Refused):
-            return ReadResult(position, request, None, tag.reason)
-        return ReadResult(position, request, None, self._no_container(request.url, "open", code))
+    def _unopened(self, error: OSError) -> Callable[[int, ReadRequest], ReadResult]:
+        """Answers every request where there is no container. Raises what is not the store's fault."""
+        broken = self._not_opened(self._beginning(), "open", error)
+        if not isinstance(broken, BackendIOError):
+            raise broken
+
+        def answer(position: int, request: ReadRequest) -> ReadResult:
+            *_, tag = translated_with_care(request, self._path)
+            if isinstance(tag, Refused):
+                return ReadResult(position, request, None, tag.reason)
+            return ReadResult(position, request, None, self._not_opened(request.url, "open", error))
+
+        return answer
 
     def stat(self, url: str) -> FileEntry:
         path, session = self._path(url), self._session(url, "stat")
@@ -200,10 +243,18 @@ class TreeBackend(TreeRoot):
         except OSError as error:
             raise self._from_os(error, url, "write") from None
 
-    def open_write(self, url: str) -> BinaryIO:
-        return cast(
-            "BinaryIO", TreeWriter(*self._target(url), partial(self._from_os, url=url, operation="write"))
-        )
+    def open_write(
+        self,
+        url: str,
+        *,
+        chunk_bytes: int = DEFAULT_WRITE_BYTES,
+        max_in_flight: int = 1,
+        new_file: NewFile = AS_IT_IS,
+    ) -> BinaryIO:
+        """See ``Backend``; ``new_file`` says how the file is made."""
+        check_write_options(chunk_bytes, max_in_flight)
+        failure = partial(self._from_os, url=url, operation="write")
+        return cast("BinaryIO", TreeWriter(*self._target(url), failure, chunk_bytes, max_in_flight, new_file))
 
     def _target(self, url: str) -> tuple[str, _dfs.Session, str]:
         path, session = self._path(url), self._session(url, "write")

@@ -1,4 +1,4 @@
-"""The root of a directory tree as a store: its URLs, its engine session in this process, its errors."""
+"""The root of a tree of files as a store: its URLs, its engine session in this process, its errors."""
 
 from __future__ import annotations
 
@@ -6,29 +6,31 @@ import errno
 import os
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from datapipes import _dfs
 from datapipes.backends.base import Backend
 from datapipes.backends.paths import path_in
 from datapipes.backends.tree_errors import failure
-from datapipes.errors import BackendIOError, ContainerMissingError
+from datapipes.errors import BackendIOError, ContainerMissingError, DatapipesError
 from datapipes.urls import format_url
 
-__all__ = ["TreeRoot"]
+__all__ = ["Table", "TreeRoot"]
+
+Table = Literal["posix", "dfs"]
 
 
 class _Opened(NamedTuple):
     """A root as this process opened it."""
 
     pid: int
-    root: str
+    place: tuple[Table, str]
     identity: tuple[int, int]
     session: _dfs.Session
 
 
 class TreeRoot(Backend):
-    """A root directory, which a subclass names.
+    """A root, which a subclass names: a directory, or a container of DAOS.
 
     One engine session for each process, opened at first use and again where the root has become another.
     """
@@ -46,7 +48,11 @@ class TreeRoot(Backend):
 
     @abstractmethod
     def root(self) -> str:
-        """The directory that is the container, as things stand now. May raise DatapipesError."""
+        """What the engine opens: a directory's path, or pool and container, as things stand now."""
+
+    def table(self) -> Table:
+        """Which of the engine's stores ``root`` is of, as things stand now."""
+        return "posix"
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
@@ -67,17 +73,25 @@ class TreeRoot(Backend):
         return path_in(url, scheme=self.scheme, container=self.authority)
 
     def _session(self, url: str, operation: str) -> _dfs.Session:
-        root, opened = self.root(), self._opened
-        if opened is not None and opened.pid == os.getpid() and opened.root == root:
-            return opened.session
         try:
-            session = _dfs.Session("posix", root, open_delay_us=self.open_delay_us)
-            identity = _identity(root)
+            return self._open()
         except OSError as error:
-            raise self._no_container(url, operation, error.errno or errno.EIO) from None
+            raise self._not_opened(url, operation, error) from None
+
+    def _open(self) -> _dfs.Session:
+        """The session of this process. Raises the engine's OSError."""
+        place, opened = (self.table(), self.root()), self._opened
+        if opened is not None and opened.pid == os.getpid() and opened.place == place:
+            return opened.session
+        session = _dfs.Session(*place, open_delay_us=self.open_delay_us)
+        identity = _identity(place)
         # Two threads may both come here: one of the sessions is then used for one call only.
-        object.__setattr__(self, "_opened", _Opened(os.getpid(), root, identity, session))
+        object.__setattr__(self, "_opened", _Opened(os.getpid(), place, identity, session))
         return session
+
+    def _not_opened(self, url: str, operation: str, error: OSError) -> DatapipesError:
+        """Why there is no session."""
+        return self._no_container(url, operation, error.errno or errno.EIO)
 
     def _from_os(self, error: OSError, url: str, operation: str) -> BackendIOError:
         if isinstance(error, BackendIOError):
@@ -95,21 +109,29 @@ class TreeRoot(Backend):
         if code not in (errno.ENOENT, errno.ENOTDIR):
             return failure(code, url=url, operation=operation)
         return ContainerMissingError(
-            f"{operation} {url!r} failed: no container {self.authority!r}: {self.root()!r} is no directory, "
-            f"or was replaced while it was read [ENOENT]. Make it, or mend the URL",
+            f"{operation} {url!r} failed: no container {self.authority!r}: {self._absence()} [ENOENT]. "
+            "Make it, or mend the URL",
             url=url,
             operation=operation,
             errno=errno.ENOENT,
         )
 
+    def _absence(self) -> str:
+        """How it looks that there is no container."""
+        return f"{self.root()!r} is no directory, or was replaced while it was read"
 
-def _identity(root: str) -> tuple[int, int]:
+
+def _identity(place: tuple[Table, str]) -> tuple[int, int]:
+    """What tells a directory from another one in its place."""
+    table, root = place
+    if table != "posix":
+        return 0, 0
     found = os.stat(root)
     return found.st_dev, found.st_ino
 
 
 def _stands(opened: _Opened) -> bool:
     try:
-        return _identity(opened.root) == opened.identity
+        return _identity(opened.place) == opened.identity
     except OSError:
         return False

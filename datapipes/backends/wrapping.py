@@ -9,6 +9,7 @@ from typing import BinaryIO, Unpack
 from datapipes.backends.base import (
     Backend,
     BatchOptions,
+    ListOptions,
     ReadIterator,
     ReadOptions,
     Results,
@@ -32,10 +33,8 @@ class WrapperBackend(Backend):
         object.__setattr__(self, "scheme", self.inner.scheme)
         object.__setattr__(self, "prefix_is_directory", self.inner.prefix_is_directory)
 
-    def list(
-        self, prefix: str, *, recursive: bool = True, start_after: str | None = None, sizes: bool = True
-    ) -> Iterator[FileEntry]:
-        return self.inner.list(prefix, recursive=recursive, start_after=start_after, sizes=sizes)
+    def list(self, prefix: str, **options: Unpack[ListOptions]) -> Iterator[FileEntry]:
+        return self.inner.list(prefix, **options)
 
     def read_many(self, requests: Iterable[ReadRequest], **options: Unpack[ReadOptions]) -> ReadIterator:
         return self.inner.read_many(requests, **options)
@@ -49,8 +48,8 @@ class WrapperBackend(Backend):
     def write(self, url: str, data: bytes | bytearray | memoryview) -> None:
         self.inner.write(url, data)
 
-    def open_write(self, url: str) -> BinaryIO:
-        return self.inner.open_write(url)
+    def open_write(self, url: str, **options: int) -> BinaryIO:
+        return self.inner.open_write(url, **options)
 
     def open(self, url: str) -> BinaryIO:
         return self.inner.open(url)

@@ -109,7 +109,8 @@ class BoundsContract(BackendHooks):
         for known in (-1, size):
             requests = [request._replace(size=known) for request in requests]
             backend = self.make()
-            assert len(backend.read(requests[0].url)) == size  # what first use costs is not read-ahead
+            for result in backend.read_many(requests[:16], max_buffer_bytes=bound):
+                assert len(result.unwrap()) == size  # and is let go: what first use costs is not read-ahead
             before = resident_bytes()
             reads = backend.read_many(requests, max_in_flight=64, max_buffer_bytes=bound)
             next(reads)
@@ -224,15 +225,20 @@ class BoundsContract(BackendHooks):
             else:
                 backend.read_batch(requests_of(contents), timeout_s=None)
 
-        ringer = threading.Timer(0.3, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
+        rung: list[float] = []
+
+        def ring(thread: int) -> None:
+            rung.append(time.monotonic())
+            signal.pthread_kill(thread, signal.SIGINT)
+
+        ringer = threading.Timer(0.3, ring, (threading.get_ident(),))
 
         def read_until_it_rings() -> None:
             ringer.start()
             read()
             ringer.join()  # a read that came back early must not leave the signal to another test
 
-        began = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             read_until_it_rings()
-        assert time.monotonic() - began < 0.3 + 0.1 + 1.0  # 100 ms are promised; a busy machine gets 1 s more
+        assert time.monotonic() - rung[0] < 0.1 + 0.8  # 100 ms are promised; a busy machine gets more
         assert len(list(self.make().list(prefix))) == 10

@@ -19,6 +19,7 @@ from datapipes.testing.backend_hooks import (
     BackendHooks,
     check_error,
     check_good,
+    fault_of,
     raises_exactly,
     requests_of,
 )
@@ -31,7 +32,8 @@ def _error_at(results: list[ReadResult], position: int, kind: type[DatapipesErro
     result = results[position]
     assert result.position == position
     assert result.data is None
-    assert type(result.error) is kind
+    assert result.error is not None
+    assert fault_of(result.error) is kind
     assert result.error.url == result.request.url
     check_error(result.error)
 

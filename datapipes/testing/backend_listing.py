@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import string
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datapipes.errors import ContainerMissingError, FileMissingError, UrlError
-from datapipes.records import UNKNOWN_SIZE
+from datapipes.backends.handle_spool import HandleSpool
+from datapipes.errors import ContainerMissingError, FileMissingError, IsDirectoryError, UrlError
+from datapipes.records import UNKNOWN_SIZE, HandleFile, ReadRequest
 from datapipes.testing.backend_hooks import NO_URLS, BackendHooks, entries_of, quick, raises_exactly
 from datapipes.urls import parse_url
 
@@ -101,6 +103,42 @@ class ListingContract(BackendHooks):
         without = list(backend.list(prefix, sizes=False))
         assert [entry.url for entry in without] == [entry.url for entry in with_sizes]
         assert all(b.size in (UNKNOWN_SIZE, a.size) for a, b in zip(with_sizes, without, strict=True))
+
+    def test_list_without_sizes_gives_what_reading_finds_out(self) -> None:
+        prefix, backend = self.seed(self._mixed()), self.make()
+        listed = list(backend.list(prefix, sizes=False))
+        requests = [ReadRequest(url, size=size) for url, size in listed]
+        contents = {result.request.url: result.unwrap() for result in backend.read_many(requests)}
+        assert contents == {self.url(prefix, name): data for name, data in self._mixed().items()}
+
+    def test_list_of_files_alone_needs_no_types(self) -> None:
+        files = {name: data for name, data in self._mixed().items() if "/" not in name}
+        prefix, backend = self.seed(files), self.make()
+        expected = [url for url, _ in entries_of(files, lambda name: self.url(prefix, name))]
+        for recursive in (True, False):
+            listed = list(backend.list(prefix, recursive=recursive, sizes=False, types=False))
+            assert [url for url, _ in listed] == expected
+        listed = list(backend.list(prefix, sizes=False, types=False, start_after=expected[2]))
+        assert [url for url, _ in listed] == expected[3:]
+
+    def test_list_without_types_takes_at_most_directories_for_files(self) -> None:
+        """The caller was wrong: there are directories. Whoever reads one is told."""
+        prefix, backend = self.seed({"a": b"1", "d/x": b"2", "e": b"3"}), self.make()
+        listed = {url for url, _ in backend.list(prefix, recursive=False, sizes=False, types=False)}
+        files = {self.url(prefix, "a"), self.url(prefix, "e")}
+        assert files <= listed <= {*files, self.url(prefix, "d")}
+        for url in listed - files:
+            with raises_exactly(IsDirectoryError):
+                backend.read(url)
+
+    def test_list_that_keeps_handles_is_the_same(self, tmp_path: Path) -> None:
+        prefix, backend = self.seed(self._mixed()), self.make()
+        folder = tmp_path / "beside the index"
+        folder.mkdir()
+        spool = HandleSpool(folder, 1 << 20)
+        assert list(backend.list(prefix, handles=spool)) == list(backend.list(prefix))
+        spool.settle(HandleFile(str(folder / "table"), "of these", 100, 1 << 20))
+        assert {path.name for path in folder.iterdir()} <= {"table"}
 
     def test_list_names_as_given_can_be_read(self) -> None:
         prefix, backend = self.seed(self._mixed()), self.make()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 
@@ -55,6 +56,31 @@ class ReadingContract(BackendHooks):
             assert isinstance(result.data, (bytes, memoryview))
             assert result.unwrap() is result.data
 
+    @pytest.mark.parametrize("ordered", [False, True], ids=["as completed", "in order"])
+    @pytest.mark.parametrize("known", [False, True], ids=["size unknown", "size known"])
+    @pytest.mark.parametrize("size", [0, 20, 300_000])
+    def test_read_many_writable_gives_each_a_bytearray_of_its_own(
+        self, size: int, *, known: bool, ordered: bool
+    ) -> None:
+        data = bytes(i % 251 for i in range(size))
+        url = self.url(self.seed({"f": data}), "f")
+        requests = [ReadRequest(url, size=size if known else -1)] * 9 + [ReadRequest(url, size // 2, 0)]
+        backend = self.make()
+        for results in (
+            list(backend.read_many(requests, writable=True, ordered=ordered)),
+            backend.read_batch(requests, writable=True),
+        ):
+            for result in sorted(results):
+                content = result.unwrap()
+                assert type(content) is bytearray
+                assert content == (data if result.position < 9 else b"")
+                content[:] = b"mine"
+        out = memoryview(bytearray(9 * size)) if known else None
+        if out is not None and size:
+            placed = backend.read_batch(requests[:9], out=out, writable=True)
+            assert all(isinstance(result.data, memoryview) for result in placed)
+            assert out == data * 9
+
     @pytest.mark.parametrize("known", [False, True], ids=["size unknown", "size known"])
     @pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, 300_000, 3_000_001])
     def test_read_many_whole_files_of_any_size(self, size: int, *, known: bool) -> None:
@@ -80,6 +106,10 @@ class ReadingContract(BackendHooks):
     def test_read_many_dots_and_slashes_in_a_path_are_resolved(self) -> None:
         prefix = self.seed({"d/e/f": b"found"})
         backend = self.make()
+        if not backend.prefix_is_directory:  # whether another spelling is another object, the store decides
+            with contextlib.suppress(FileMissingError):
+                assert backend.read(f"{prefix}/d//e/f") == b"found"
+            return
         for path in ("d//e/f", "d/./e/f", "d/x/../e/f", "./d/e/f", "/d/e/f"):
             assert backend.read(f"{prefix}/{path}") == b"found"
 
@@ -117,6 +147,9 @@ class ReadingContract(BackendHooks):
         contents = self.make().read_files(urls, sizes, out=out)
         assert [bytes(content) for content in contents] == expected
         assert out is None or bytes(out) == b"".join(expected)
+        written = self.make().read_files(urls, sizes, writable=True)
+        assert {type(content) for content in written} == {bytearray}
+        assert written == expected
         assert self.make().read_files([], []) == []
 
     def test_read_files_raises_the_error_of_the_first_that_failed(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from datapipes.backends.base import Backend
 from datapipes.errors import DatapipesError, StoreConnectionError
-from datapipes.records import ReadRequest, ReadResult
+from datapipes.records import HandleFile, ReadRequest, ReadResult
 
 __all__ = ["Probe"]
 
@@ -63,9 +63,13 @@ class _ProbeBackend(Backend):
         ordered: bool = True,
         timeout_s: float | None = 60.0,
         verify_size: bool = False,
+        writable: bool = False,
+        handles: HandleFile | None = None,  # noqa: ARG002 - no business of the probe's
     ) -> _ProbeReader:
         def read(request: ReadRequest) -> ReadResult:
-            return self._inner.read_batch([request], timeout_s=timeout_s, verify_size=verify_size)[0]
+            return self._inner.read_batch(
+                [request], timeout_s=timeout_s, verify_size=verify_size, writable=writable
+            )[0]
 
         return _ProbeReader(self._probe, read, requests, max_in_flight, ordered=ordered)
 
@@ -78,8 +82,8 @@ class _ProbeBackend(Backend):
     def write(self, url: str, data: bytes | bytearray | memoryview) -> None:
         self._inner.write(url, data)
 
-    def open_write(self, url: str) -> Any:
-        return self._inner.open_write(url)
+    def open_write(self, url: str, **options: int) -> Any:
+        return self._inner.open_write(url, **options)
 
     def remove(self, url: str) -> None:
         self._inner.remove(url)

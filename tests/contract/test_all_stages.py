@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import io
+import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,16 @@ from datapipes.backends.memory import MemoryBackend
 from datapipes.backends.registry import backend_for
 from datapipes.permutation import Permutation
 from datapipes.records import FileEntry
-from datapipes.stages import IndexRows, ListFiles, LoadFiles, ShardFiles, ShuffleFiles, Stage
+from datapipes.stages import (
+    IndexRows,
+    ListFiles,
+    ListSources,
+    LoadFiles,
+    ReadShards,
+    ShardFiles,
+    ShuffleFiles,
+    Stage,
+)
 from datapipes.stages.state import State
 from datapipes.testing.loading_contract import LoadingContract
 from datapipes.testing.stage_contract import StageContract
@@ -89,6 +100,29 @@ class TestIndexRows(OverMemory):
         return {"data": IndexRows(self.other_urls), "fewer": IndexRows(self.urls[:-1])}
 
 
+class Folders:
+    """Sources that know their own names: every other file of a store."""
+
+    def __init__(self, urls: list[str]) -> None:
+        self.halves = [tuple(urls[::2]), tuple(urls[1::2])]
+
+    def __iter__(self) -> Iterator[tuple[str, ...]]:
+        return iter(self.halves)
+
+
+class TestListSources(OverMemory):
+    stage_type = ListSources
+
+    def make(self) -> Stage[Any]:
+        return ListSources(Folders(self.urls), expand=iter)
+
+    def expected(self, epoch: int) -> list[Any]:
+        return [*self.urls[::2], *self.urls[1::2]]
+
+    def others(self) -> Mapping[str, Stage[Any]]:
+        return {"data": ListSources(Folders(self.other_urls), expand=iter), "pipeline": IndexRows(self.urls)}
+
+
 class TestShuffleFiles(OverMemory):
     stage_type = ShuffleFiles
 
@@ -127,10 +161,24 @@ class TestShardFiles(OverMemory):
             "worker": self.sharded(worker=1),
             "number of workers": self.sharded(num_workers=1),
             "uneven": self.sharded(uneven="pad"),
+            "contiguous": self.sharded(contiguous=True),
             "data": ShardFiles(
                 ShuffleFiles(self.listed("-other")), rank=1, world_size=2, worker=0, num_workers=2
             ),
         }
+
+
+class TestShardFilesContiguous(OverMemory):
+    stage_type = ShardFiles
+
+    def make(self) -> Stage[Any]:
+        # 13 names are 6 for rank 1; its four workers have 2, 2, 2 and none of them.
+        return ShardFiles(
+            ShuffleFiles(self.listed()), rank=1, world_size=2, worker=1, num_workers=4, contiguous=True
+        )
+
+    def expected(self, epoch: int) -> list[Any]:
+        return self.shuffled(epoch)[1::2][2:4]
 
 
 class TestShardFilesPaddedBeyondTheirNumber(OverMemory):
@@ -254,6 +302,133 @@ class TestLoadFilesOverNodeUnordered(TestLoadFilesUnordered):
 
     def expected(self, epoch: int) -> list[Any]:
         return self.with_content(self.urls)
+
+
+class ShardsOverMemory(OverMemory):
+    """Shards in a memory store; another store has one name changed."""
+
+    counts: tuple[int, ...] = (2, 2, 2, 2, 2, 2, 1)
+    """Members of each shard: blocks of 512 bytes, one for the header and one for the data."""
+
+    @pytest.fixture(autouse=True)
+    def shards(self, stores: None) -> None:
+        self.names = [f"shard{i}.tar" for i in range(len(self.counts))]
+        for name, last in ((self.name, self.names[-1]), (f"{self.name}-other", "shardx.tar")):
+            for i, shard in enumerate([*self.names[:-1], last]):
+                MemoryBackend(name).write(f"memory://{name}/shards/{shard}", self.packed(i))
+
+    def members(self, shard: int) -> list[tuple[str, bytes]]:
+        return [(f"{shard}/{i}.txt", f"content {i} of {shard}".encode()) for i in range(self.counts[shard])]
+
+    def packed(self, shard: int) -> bytes:
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+            for name, data in self.members(shard):
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+            end = archive.offset + 512  # an end marker as short as there can be
+        return buffer.getvalue()[:end]
+
+    def shard_list(self, suffix: str = "") -> ListFiles:
+        return ListFiles(f"memory://{self.name}{suffix}/shards")
+
+    @property
+    def shard_urls(self) -> list[str]:
+        return [f"memory://{self.name}/shards/{name}" for name in self.names]
+
+    def with_members(self, urls: list[str]) -> list[Any]:
+        return [
+            (f"{url}?archpath={name}", data)
+            for url in urls
+            for name, data in self.members(self.shard_urls.index(url))
+        ]
+
+    def shuffled_shards(self, epoch: int) -> list[str]:
+        count = len(self.counts)
+        return [self.shard_urls[i] for i in Permutation(count, 0, epoch)(np.arange(count))]
+
+    def expected(self, epoch: int) -> list[Any]:
+        return self.with_members(self.shuffled_shards(epoch))
+
+
+class TestReadShards(ShardsOverMemory, LoadingContract):
+    """Three blocks a read: every read brings one member, a shard's last read with the end marker too."""
+
+    stage_type = ReadShards
+
+    def store(self, url: str) -> Backend:
+        return backend_for(url)
+
+    def load(
+        self, resolve: Callable[[str], Backend], *, max_in_flight: int = 4, ordered: bool = True
+    ) -> Stage[Any]:
+        # There is one order only, which is one of those that ordered=False may give.
+        source = ShuffleFiles(self.shard_list())
+        return ReadShards(source, resolve=resolve, max_in_flight=max_in_flight, chunk_bytes=1536)
+
+    def others(self) -> Mapping[str, Stage[Any]]:
+        return {
+            "data": ReadShards(ShuffleFiles(self.shard_list("-other"))),
+            "seed": ReadShards(ShuffleFiles(self.shard_list(), seed=1)),
+            "source": ReadShards(self.shuffled_shards(0)),
+            "pipeline": LoadFiles(ShuffleFiles(self.shard_list())),
+        }
+
+
+class TestReadShardsOverList(ShardsOverMemory):
+    """Names without sizes; a read is smaller than a header, and then larger than a shard."""
+
+    stage_type = ReadShards
+    counts: tuple[int, ...] = (1, 4, 0, 3)
+    chunk_bytes = 100
+
+    def make(self) -> Stage[Any]:
+        return ReadShards(self.shard_urls, chunk_bytes=self.chunk_bytes, max_in_flight=3)
+
+    def expected(self, epoch: int) -> list[Any]:
+        return self.with_members(self.shard_urls)
+
+    def others(self) -> Mapping[str, Stage[Any]]:
+        return {"source": ReadShards(self.shard_list())}
+
+
+class TestReadShardsOverListAtOnce(TestReadShardsOverList):
+    chunk_bytes = 1 << 20
+
+
+class TestReadShardsOverNode(TestReadShardsOverList):
+    counts = (3, 0, 5)
+    chunk_bytes = 1000
+
+    def make(self) -> Stage[Any]:
+        return ReadShards(Node(self.shard_urls), chunk_bytes=self.chunk_bytes)
+
+    def expected(self, epoch: int) -> list[Any]:
+        return self.with_members(Node.order(self.shard_urls, epoch))
+
+    def others(self) -> Mapping[str, Stage[Any]]:
+        return {"source": ReadShards(self.shard_urls)}
+
+
+class TestReadShardsByEngine(ShardsOverMemory):
+    """The same shards in a directory, read by the native engine."""
+
+    stage_type = ReadShards
+    counts = (5, 8, 2)
+
+    @pytest.fixture(autouse=True)
+    def files(self, tmp_path: Path, shards: None) -> None:
+        self.folder = tmp_path
+        for i, name in enumerate(self.names):
+            (tmp_path / name).write_bytes(self.packed(i))
+
+    @property
+    def shard_urls(self) -> list[str]:
+        return [f"file://{self.folder}/{name}" for name in self.names]
+
+    def make(self) -> Stage[Any]:
+        return ReadShards(ShuffleFiles(ListFiles(str(self.folder))), chunk_bytes=2000, max_in_flight=4)
 
 
 class Node:

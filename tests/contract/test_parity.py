@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from datapipes.datasets import FileDataset, ResumableSampler
 from datapipes.iter import IterableWrapper
-from datapipes.stages import ListFiles, LoadFiles, ShardFiles, ShuffleFiles
+from datapipes.stages import ListFiles, LoadFiles, ReadShards, ShardFiles, ShuffleFiles
 
 FILES = 37
 EPOCHS = 3
@@ -72,6 +73,35 @@ def test_dataset_and_sampler_give_what_the_stage_gives(
     sampler = ResumableSampler(dataset, seed=5, rank=rank, world_size=world_size, uneven=uneven)
     epochs = [dataset.__getitems__(list(sampler)) for _ in range(EPOCHS)]
     assert epochs == of_stage(root, 5, rank, world_size, uneven)
+
+
+@pytest.fixture
+def shards(root: str, tmp_path: Path) -> str:
+    """The same files in five shards."""
+    (tmp_path / "shards").mkdir()
+    for number in range(5):
+        with tarfile.open(tmp_path / f"shards/{number}.tar", "w") as archive:
+            for file in sorted(Path(root).rglob("*.bin"))[number::5]:
+                archive.add(file, file.name)
+    return str(tmp_path / "shards")
+
+
+def test_members_of_shards_are_the_same_whichever_face_reads(shards: str) -> None:
+    stage = ReadShards(ShuffleFiles(ListFiles(shards), seed=5), chunk_bytes=1000)
+    wanted = []
+    for _ in range(EPOCHS):
+        stage.reset()
+        wanted.append(list(stage))
+    assert {len(items) for items in wanted} == {FILES}
+    names = IterableWrapper([shards]).list_files_by_local().shuffle_files(seed=5)
+    pipe = names.read_shards(output="bytes")
+    assert [list(pipe) for _ in range(EPOCHS)] == wanted
+    torchdata_nodes = pytest.importorskip("torchdata.nodes")
+    from datapipes import nodes
+
+    node = nodes.ShardReader(nodes.FileShuffler(nodes.FileLister(shards), seed=5), chunk_bytes=3000)
+    loader = torchdata_nodes.Loader(node)
+    assert [list(loader) for _ in range(EPOCHS)] == wanted
 
 
 def test_listings_are_the_same_whichever_face_lists(root: str) -> None:

@@ -12,12 +12,14 @@ from datapipes.errors import (
     AccessDeniedError,
     BackendIOError,
     BackendUnavailableError,
+    ChecksumMismatchError,
     ContainerMissingError,
     DatapipesError,
     FileMissingError,
     IndexFileError,
     IsDirectoryError,
     OptionError,
+    ShardError,
     SizeMismatchError,
     StateError,
     StoreConnectionError,
@@ -38,6 +40,7 @@ BUILTINS: dict[type[DatapipesError], type[Exception]] = {
     OptionError: ValueError,
     StateError: ValueError,
     IndexFileError: ValueError,
+    ShardError: ValueError,
     BackendUnavailableError: ImportError,
     BackendIOError: OSError,
     FileMissingError: FileNotFoundError,
@@ -47,6 +50,7 @@ BUILTINS: dict[type[DatapipesError], type[Exception]] = {
     StoreTimeoutError: TimeoutError,
     StoreConnectionError: ConnectionError,
     SizeMismatchError: OSError,
+    ChecksumMismatchError: OSError,
 }
 
 

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, NoReturn
 import pytest
 
 from datapipes.backends.base import Backend, ReadIterator
+from datapipes.backends.handle_spool import HandleSpool
 from datapipes.errors import ContainerMissingError, OptionError, UrlError
 from datapipes.index import FileIndex
 from datapipes.jobs import Job
@@ -31,12 +32,21 @@ class Tree(Backend):
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, bool, bool]] = []
+        self.more: list[tuple[bool, HandleSpool | None]] = []
         self.given = 0
 
     def list(
-        self, prefix: str, *, recursive: bool = True, start_after: str | None = None, sizes: bool = True
+        self,
+        prefix: str,
+        *,
+        recursive: bool = True,
+        start_after: str | None = None,
+        sizes: bool = True,
+        types: bool = True,
+        handles: HandleSpool | None = None,
     ) -> Iterator[FileEntry]:
         self.asked.append((prefix, recursive, sizes))
+        self.more.append((types, handles))
         found = False
         for url, size in TREE.items():
             below = url == prefix or url.startswith(prefix.rstrip("/") + "/")
@@ -56,7 +66,7 @@ class Tree(Backend):
     def write(self, url: str, data: bytes | bytearray | memoryview) -> None:
         self.refuse()
 
-    def open_write(self, url: str) -> BinaryIO:
+    def open_write(self, url: str, **options: int) -> BinaryIO:
         return self.refuse()
 
     def remove(self, url: str) -> None:
@@ -119,10 +129,16 @@ def test_masks_choose(
 
 
 def test_options_reach_the_store_and_the_description(build: Callable[..., FileIndex], tree: Tree) -> None:
-    index = build(["store://c/a"], recursive=False, sizes=False, masks="*")
+    index = build(["store://c/a"], recursive=False, sizes=False, types=False, masks="*", handle_cache_bytes=0)
     assert tree.asked == [("store://c/a", False, False)]
+    assert tree.more == [(False, None)]
     assert list(index) == [("store://c/a/1.png", -1), ("store://c/a/2.txt", -1)]
-    assert index.options == {"recursive": False, "sizes": False, "masks": ["*"]}
+    assert index.options == {"recursive": False, "sizes": False, "types": False, "masks": ["*"]}
+    build("store://c/b", masks="*.png", handle_cache_bytes=5)
+    types, spool = tree.more[-1]
+    assert types
+    assert spool is not None
+    assert (spool.max_bytes, spool.masks) == (5, ("*.png",))
     assert index.source == "store://c/a"
 
 

@@ -6,13 +6,12 @@ import errno
 import json
 import os
 import resource
-import shutil
 import signal
 import struct
 import subprocess
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -254,7 +253,7 @@ except BackendIOError as error:
 """
 
 
-def build_in_child(path: Path, *, preexec: object = None, before: tuple[str, ...] = ()) -> str:
+def build_in_child(path: Path, *, preexec: object = None, before: Sequence[str] = ()) -> str:
     command = [*before, sys.executable, "-c", BUILD, str(path)]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=50, check=False, preexec_fn=preexec
@@ -270,16 +269,10 @@ def test_file_size_limit_is_an_error_and_leaves_nothing(path: Path) -> None:
     assert os.listdir(path.parent) == [path.name]
 
 
-def test_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
-    # A file system of 2 MiB in a namespace of its own, where the kernel lets us make one.
-    inside = f'mount -t tmpfs -o size=2m none {tmp_path} && "$@"; ls -A {tmp_path}'
-    own = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", inside, "sh")
-    if (
-        shutil.which("unshare") is None
-        or subprocess.run([*own, "true"], capture_output=True, check=False).returncode
-    ):
-        pytest.skip("this machine lets us mount no file system to fill up")
-    said = build_in_child(tmp_path / "index", before=own)
+def test_full_disk_is_an_error_and_leaves_nothing(
+    tmp_path: Path, on_small_disk: Callable[[Path, str], list[str]]
+) -> None:
+    said = build_in_child(tmp_path / "index", before=on_small_disk(tmp_path, "2m"))
     assert said.startswith(f"ENOSPC write index {tmp_path / 'index'} ")
     assert "Make room" in said
     assert said.count("\n") == 1  # nothing but the message: the listing of the directory is empty

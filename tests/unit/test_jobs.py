@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import stat
 import subprocess
 import sys
@@ -277,6 +278,34 @@ def test_counters_add_up_over_slots(job: Job) -> None:
     assert job.counters("pipe", ("items",)).total() == {"items": 0.0}
     with pytest.raises(OptionError, match="bytes"):
         counters.add(0, {"bytes": 1})
+
+
+def test_counters_of_any_number_of_pipes_keep_no_files_open(job: Job) -> None:
+    def open_files() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    held = job.counters("pipe 0", ["n"])
+    before = open_files()
+    for i in range(30):
+        job.counters(f"pipe {i}", ["n"]).add(0, {"n": 1})
+    assert open_files() == before
+    assert held.total() == {"n": 1.0}
+    assert job.counters("pipe 7", ["n"]).total() == {"n": 1.0}
+
+
+def test_counters_take_the_room_that_they_need(job: Job) -> None:
+    """Programs that make pipes all day long fill no disk."""
+    for i in range(50):
+        job.counters(f"pipe {i}", ["a", "b", "c", "d", "e", "f"]).add(i % 8, {"a": 1})
+    assert sum(path.stat().st_size for path in job.path.iterdir()) <= 50 * 4096
+
+
+def test_counters_in_use_survive_a_directory_that_is_gone(job: Job) -> None:
+    counters = job.counters("pipe", ["n"])
+    shutil.rmtree(job.path)
+    counters.add(0, {"n": 2})
+    assert counters.total() == {"n": 2.0}
+    assert job.counters("pipe", ["n"]).total() == {"n": 0.0}
 
 
 def test_threads_lose_no_counts(job: Job) -> None:

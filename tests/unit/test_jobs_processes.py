@@ -350,13 +350,14 @@ def work(job, slot):
 if __name__ == "__main__":
     context = multiprocessing.get_context(sys.argv[1])
     job = Job.current()
-    workers = [context.Process(target=work, args=(job, slot % 2)) for slot in range(4)]
+    early = job.counters("pipe", ["n"])
+    workers = [context.Process(target=work, args=(job, slot % 2 * 3000)) for slot in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
         assert worker.exitcode == 0
-    print(job.counters("pipe", ["n"]).total()["n"])
+    print(early.total()["n"])
 """
 
 

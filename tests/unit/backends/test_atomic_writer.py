@@ -66,6 +66,39 @@ def test_write_that_fails_makes_close_fail_and_no_file() -> None:
     assert log == [bytes(2 << 20), "abandon"]
 
 
+def test_write_that_is_interrupted_makes_close_fail_and_no_file() -> None:
+    class Interrupted(Recording):
+        def put(self, data: bytearray | memoryview) -> None:
+            super().put(data)
+            raise KeyboardInterrupt
+
+    log: list[Any] = []
+    file = Interrupted(log)
+    with pytest.raises(KeyboardInterrupt):
+        file.write(bytes(2 << 20))
+    with pytest.raises(BackendIOError, match=r"memory://a/b.*KeyboardInterrupt"):
+        file.close()
+    assert log == [bytes(2 << 20), "abandon"]
+
+
+@pytest.mark.parametrize("chunk", [1, 10, 64])
+def test_chunks_are_no_larger_than_asked_for(chunk: int) -> None:
+    class Small(AtomicWriter):
+        def put(self, data: bytearray | memoryview) -> None:
+            parts.append(bytes(data))
+            assert len(data) <= chunk or isinstance(data, memoryview)
+
+        def commit(self) -> None: ...
+
+        def abandon(self) -> None: ...
+
+    parts: list[bytes] = []
+    with Small("memory://a/b", chunk) as file:
+        for size in (3, 9, 1, 10, 11, 0, 63, 64, 65, 2):
+            file.write(bytes([size]) * size)
+    assert b"".join(parts) == b"".join(bytes([s]) * s for s in (3, 9, 1, 10, 11, 0, 63, 64, 65, 2))
+
+
 def test_commit_that_fails_abandons() -> None:
     log: list[Any] = []
     with pytest.raises(BackendIOError, match="commit failed"), Recording(log, fail_at="commit"):
