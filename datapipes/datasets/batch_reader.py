@@ -6,13 +6,16 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate, repeat
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from datapipes.backends.base import Backend, BatchOptions
 from datapipes.errors import OptionError
+from datapipes.records import HandleFile
 from datapipes.stages.feeds import Stores
 
-__all__ = ["BatchReader", "flat_memory", "lay_out", "spans_of"]
+__all__ = ["BatchReader", "flat_memory", "lay_out", "rows_of", "spans_of"]
 
 
 class BatchReader:
@@ -33,23 +36,34 @@ class BatchReader:
             "verify_size": verify_size,
         }
 
-    def read(self, urls: list[str], sizes: list[int], out: memoryview | None = None) -> list[Any]:
+    def read(
+        self,
+        urls: list[str],
+        sizes: list[int],
+        out: memoryview | None = None,
+        *,
+        writable: bool = False,
+        handles: HandleFile | None = None,
+    ) -> list[Any]:
         """The content of each of ``urls`` (at least one), laid into ``out`` back to back where it is given.
 
-        ``sizes`` are in bytes, negative where unknown. Raises the error of the first file that failed.
+        ``sizes`` are in bytes, negative where unknown. Without ``out``, ``writable`` makes each content a
+        ``bytearray`` of its own. ``handles`` is of the index that lists them. Raises the error of the first
+        file that failed.
         """
         if out is not None and min(sizes) >= 0:
             _check_room(sizes, out)
+        options: BatchOptions = {**self._options, "writable": writable, "handles": handles}
         beginning, backend = self._stores.locate(urls[0])
         if all(map(str.startswith, urls, repeat(beginning))):
             if out is None or min(sizes) >= 0:
-                options: BatchOptions = {**self._options, "out": out}
+                options["out"] = out
                 return backend.read_files(urls, sizes, **options)
-            return lay_out(backend.read_files(urls, sizes, **self._options), out)
-        contents = self._read_mixed(urls, sizes)
+            return lay_out(backend.read_files(urls, sizes, **options), out)
+        contents = self._read_mixed(urls, sizes, options)
         return contents if out is None else lay_out(contents, out)
 
-    def _read_mixed(self, urls: list[str], sizes: list[int]) -> list[Any]:
+    def _read_mixed(self, urls: list[str], sizes: list[int], options: BatchOptions) -> list[Any]:
         """Files of several stores: store by store, what is of one store at once."""
         parts: dict[str, tuple[Backend, list[int]]] = {}
         for position, url in enumerate(urls):
@@ -58,10 +72,29 @@ class BatchReader:
         contents: list[Any] = [None] * len(urls)
         for backend, positions in parts.values():
             own = [urls[position] for position in positions]
-            found = backend.read_files(own, [sizes[position] for position in positions], **self._options)
+            own_sizes = [sizes[position] for position in positions]
+            found = backend.read_files(own, own_sizes, **options)
             for position, content in zip(positions, found, strict=True):
                 contents[position] = content
         return contents
+
+
+def rows_of(positions: Any, count: int) -> npt.NDArray[np.int64]:
+    """The rows that ``positions`` are in an index of ``count`` names; negative ones count from its end.
+
+    IndexError for what is no integer, and for a position that is not there.
+    """
+    given = np.asarray(positions)
+    if given.ndim != 1 or (given.size and given.dtype.kind not in "iub"):
+        # Also integers beyond 64 bits, of which numpy makes objects or floats. Nothing is rounded.
+        raise IndexError(f"positions are integers in one dimension, not {positions!r:.200}")
+    outside = given >= count
+    if given.dtype.kind == "i":
+        outside |= given < -count
+    if outside.any():
+        raise IndexError(f"position {given[outside][0]} is out of range: an index of {count} names")
+    rows = given.astype(np.int64)
+    return np.where(rows < 0, rows + count, rows)
 
 
 def spans_of(sizes: Sequence[int]) -> list[tuple[int, int]]:

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import json
-import operator
 import os
 from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
-from datapipes.backends.base import DEFAULT_IN_FLIGHT, DEFAULT_TIMEOUT_S, Backend, check_option
+from datapipes.backends.base import (
+    DEFAULT_HANDLE_CACHE_BYTES,
+    DEFAULT_IN_FLIGHT,
+    DEFAULT_TIMEOUT_S,
+    Backend,
+)
+from datapipes.backends.checks import check_handle_cache_bytes, check_read_options
 from datapipes.backends.registry import backend_for
-from datapipes.datasets.batch_reader import BatchReader, flat_memory, lay_out, spans_of
+from datapipes.calling import call
+from datapipes.datasets.batch_reader import BatchReader, flat_memory, lay_out, rows_of, spans_of
 from datapipes.datasets.folders import FolderLabels
+from datapipes.datasets.worker_batch import outbound
 from datapipes.errors import IndexFileError, OptionError
 from datapipes.index import FileIndex
+from datapipes.index_format import absolute_path
 from datapipes.jobs import Job, SharedCounters
 from datapipes.stages.list_files import check_masks, check_sources
 
 __all__ = ["FileDataset"]
 
-Output = Literal["bytes", "view", "tensor"]
+Output = Literal["bytes", "bytearray", "view", "tensor"]
 Ids = Sequence[int] | npt.NDArray[np.integer[Any]]
 _COUNTERS = ("samples", "bytes", "batches", "wait_s")
 
@@ -50,9 +58,9 @@ class FileDataset(Dataset[Any]):
         transform: called with the content of each file.
         labels: ``"folder"`` takes the first folder below the root, as torchvision's ImageFolder does, and
             numbers the names in sorted order; a callable is given the URL.
-        output: ``"bytes"``; ``"view"``, a memoryview of memory that the batch shares; or ``"tensor"``, a
-            one-dimensional uint8 tensor that shares it likewise. Worker processes can send bytes and
-            tensors, not views.
+        output: ``"bytes"``; ``"bytearray"``, which can be written to; ``"view"``, a memoryview of memory that
+            the batch shares; or ``"tensor"``, a one-dimensional uint8 tensor that shares it likewise. Worker
+            processes can send all but views.
         with_url: put the file's URL before its content.
         recursive, masks: of the listing, as for ``list_files``; not for an index.
         index_path: where to keep the index. Made at first use, opened by later runs, which then list
@@ -61,6 +69,8 @@ class FileDataset(Dataset[Any]):
         timeout_s: bound on each file in seconds; None for none.
         verify: ``"size"`` makes a file that has grown since it was listed an error; one that has shrunk
             always is.
+        handle_cache_bytes: bound of the file beside the index in which all processes of a host keep what
+            opens files of DAOS at once the next time. 0: keep nothing.
         resolve: finds the back end of a URL.
     """
 
@@ -78,28 +88,29 @@ class FileDataset(Dataset[Any]):
         max_in_flight: int = DEFAULT_IN_FLIGHT,
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
         verify: Literal["size"] | None = None,
+        handle_cache_bytes: int = DEFAULT_HANDLE_CACHE_BYTES,
         resolve: Callable[[str], Backend] = backend_for,
     ) -> None:
-        if output not in ("bytes", "view", "tensor"):
-            raise OptionError(f"output must be 'bytes', 'view' or 'tensor', not {output!r}")
+        if output not in get_args(Output):
+            raise OptionError(f"output must be one of {get_args(Output)}, not {output!r}")
         if transform is not None and not callable(transform):
             raise OptionError(f"transform must be a callable or None, not {transform!r:.200}")
         if labels is not None and labels != "folder" and not callable(labels):
             raise OptionError(f"labels must be 'folder', a callable or None, not {labels!r}")
         if verify not in (None, "size"):
             raise OptionError(f"verify must be 'size' or None, not {verify!r}")
-        check_option("max_in_flight", max_in_flight, least=1)
-        if timeout_s is not None:
-            check_option("timeout_s", timeout_s, least=1e-3)
+        check_read_options(max_in_flight=max_in_flight, timeout_s=timeout_s)
+        check_handle_cache_bytes(handle_cache_bytes)
         self.transform = transform
         self.labels = labels
         self.output = output
         self.with_url = with_url
-        self.index_path = None if index_path is None else os.path.abspath(index_path)
+        self.index_path = None if index_path is None else str(absolute_path(index_path, "index_path"))
         self._resolve = resolve
         self._reader = BatchReader(
             resolve, max_in_flight=max_in_flight, timeout_s=timeout_s, verify_size=verify == "size"
         )
+        self._handle_cache_bytes = handle_cache_bytes
         self._index: FileIndex | None = None
         self._sources: list[str] = []
         self._recursive, self._masks = recursive, check_masks(masks)
@@ -119,23 +130,13 @@ class FileDataset(Dataset[Any]):
         return len(self.index())
 
     def __getitem__(self, position: int) -> Any:
-        return self.__getitems__([operator.index(position)])[0]
+        url, size = self.index()[position]
+        return self._samples([url], [size])[0]
 
     def __getitems__(self, positions: Ids) -> list[Any]:
         """The samples at ``positions``, all read at once; what DataLoader calls for a batch."""
         index, rows = self._rows(positions)
-        if not len(rows):
-            return []
-        urls, sizes = index.urls_and_sizes(rows)
-        contents: list[Any] = self._read(urls, sizes)
-        if self.transform is not None:
-            contents = list(map(self.transform, contents))
-        columns: list[list[Any]] = [contents]
-        if self.with_url:
-            columns.insert(0, urls)
-        if self.labels is not None:
-            columns.append(self._labels_of(urls))
-        return contents if len(columns) == 1 else list(zip(*columns, strict=True))
+        return self._samples(*index.urls_and_sizes(rows)) if len(rows) else []
 
     def read_into(self, positions: Ids, out: Any) -> list[tuple[int, int]]:
         """Read the files at ``positions`` back to back into ``out``; (start, end) of each, in bytes.
@@ -201,7 +202,12 @@ class FileDataset(Dataset[Any]):
 
     def _build(self, path: str | os.PathLike[str]) -> FileIndex:
         return FileIndex.build(
-            self._sources, path, recursive=self._recursive, masks=self._masks, resolve=self._resolve
+            self._sources,
+            path,
+            recursive=self._recursive,
+            masks=self._masks,
+            handle_cache_bytes=self._handle_cache_bytes,
+            resolve=self._resolve,
         )
 
     def _kept(self, path: str) -> FileIndex:
@@ -223,27 +229,35 @@ class FileDataset(Dataset[Any]):
             )
         return index
 
-    def _rows(self, positions: Ids) -> tuple[FileIndex, npt.NDArray[np.int64]]:
+    def _rows(self, positions: Ids) -> tuple[FileIndex, list[int] | npt.NDArray[np.int64]]:
         index = self.index()
-        rows = np.asarray(positions)
-        if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iub"):
-            # Also integers beyond 64 bits, of which numpy makes objects or floats. Nothing is rounded.
-            raise IndexError(f"positions are integers in one dimension, not {positions!r:.200}")
-        rows = rows.astype(np.int64)
-        if len(rows) and int(rows.min()) < 0:
-            rows = np.where(rows < 0, rows + len(index), rows)
-        return index, rows
+        if type(positions) is list and set(map(type, positions)) == {int} and min(positions) >= 0:
+            return index, positions
+        return index, rows_of(positions, len(index))
+
+    def _samples(self, urls: list[str], sizes: list[int]) -> list[Any]:
+        contents = self._read(urls, sizes)
+        if self.transform is not None:
+            contents = [call(self.transform, content) for content in contents]
+        columns = [contents]
+        if self.with_url:
+            columns.insert(0, urls)
+        if self.labels is not None:
+            columns.append(self._labels_of(urls))
+        return outbound(contents if len(columns) == 1 else list(zip(*columns, strict=True)))
 
     def _labels_of(self, urls: list[str]) -> list[Any]:
         if self._folders is not None:
             return self._folders.of(urls)
         assert callable(self.labels)  # noqa: S101 - checked in the constructor
-        return list(map(self.labels, urls))
+        return [call(self.labels, url) for url in urls]
 
     def _read(self, urls: list[str], sizes: list[int]) -> list[Any]:
         """The contents in the form that was asked for."""
         if self.output == "bytes":
             return [c if type(c) is bytes else bytes(c) for c in self._counted(urls, sizes, None)]
+        if self.output == "bytearray":
+            return self._counted(urls, sizes, None, writable=True)
         if min(sizes) < 0:
             contents = self._counted(urls, sizes, None)
             sizes = [len(content) for content in contents]
@@ -257,17 +271,19 @@ class FileDataset(Dataset[Any]):
         view = flat_memory(slab)
         return [view[start:end] for start, end in spans_of(sizes)]
 
-    def _counted(self, urls: list[str], sizes: list[int], out: memoryview | None) -> list[Any]:
+    def _counted(
+        self, urls: list[str], sizes: list[int], out: memoryview | None, *, writable: bool = False
+    ) -> list[Any]:
         began = perf_counter()
-        contents = self._reader.read(urls, sizes, out)
-        amounts = {"samples": len(urls), "batches": 1, "wait_s": perf_counter() - began}
-        amounts["bytes"] = sum(map(len, contents))
+        handles = self.index().handle_file(self._handle_cache_bytes)
+        contents = self._reader.read(urls, sizes, out, writable=writable, handles=handles)
+        wait_s, total = perf_counter() - began, sum(map(len, contents))
+        amounts = {"samples": len(urls), "bytes": total, "batches": 1, "wait_s": wait_s}
         self._shared_counters().add(_slot(), amounts)
         return contents
 
     def _shared_counters(self) -> SharedCounters:
-        if self._counters is None:
-            self._counters = self._job.counters(self._key, _COUNTERS)
+        self._counters = self._counters or self._job.counters(self._key, _COUNTERS)
         return self._counters
 
     def __getstate__(self) -> dict[str, Any]:

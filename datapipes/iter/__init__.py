@@ -29,9 +29,12 @@ from torch.utils.data.datapipes.iter import (
     Zipper,
 )
 
+from datapipes.iter.ais import AISFileLister, AISFileLoader
 from datapipes.iter.graph import set_epoch
 from datapipes.iter.list_files import DaosFileLister, LocalFileLister
+from datapipes.iter.list_sources import AISSourceLister
 from datapipes.iter.load_files import DaosFileLoader, LocalFileLoader
+from datapipes.iter.read_shards import ShardReader
 from datapipes.iter.registry import register_functional_forms
 from datapipes.iter.resumable import Resumable
 from datapipes.iter.shard_files import FileSharder
@@ -40,6 +43,11 @@ from datapipes.stages.base import SKIP
 
 __all__ = [
     "SKIP",
+    "AISFileLister",
+    "AISFileListerIterDataPipe",
+    "AISFileLoader",
+    "AISFileLoaderIterDataPipe",
+    "AISSourceLister",
     "Batcher",
     "Collator",
     "Concater",
@@ -62,6 +70,7 @@ __all__ = [
     "Resumable",
     "RoutedDecoder",
     "Sampler",
+    "ShardReader",
     "ShardingFilter",
     "Shuffler",
     "StreamReader",
@@ -70,12 +79,22 @@ __all__ = [
     "set_epoch",
 ]
 
+# As torchdata 0.9 calls them.
+AISFileListerIterDataPipe = AISFileLister
+AISFileLoaderIterDataPipe = AISFileLoader
+
 register_functional_forms(
     {
+        "ais_list_files": AISFileLister,
+        "ais_list_sources": AISSourceLister,
+        "ais_load_files": AISFileLoader,
+        "list_files_by_ais": AISFileLister,
         "list_files_by_daos": DaosFileLister,
         "list_files_by_local": LocalFileLister,
+        "load_files_by_ais": AISFileLoader,
         "load_files_by_daos": DaosFileLoader,
         "load_files_by_local": LocalFileLoader,
+        "read_shards": ShardReader,
         "resumable": Resumable,
         "shard_files": FileSharder,
         "shuffle_files": FileShuffler,

@@ -2,7 +2,7 @@
 # torch's and ours, so that a chain keeps its completions and the type of its items. At run time the name
 # IterDataPipe is torch's own class, which finds functional forms in a table.
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Generic, Literal, TypeVar, overload
+from typing import Any, Generic, Literal, TypedDict, TypeVar, Unpack, overload
 
 from torch.utils.data import DataChunk, IterableDataset
 from torch.utils.data import IterDataPipe as _TorchIterDataPipe
@@ -28,6 +28,7 @@ from torch.utils.data.datapipes.iter import (
 )
 from torch.utils.data.datapipes.utils.common import StreamWrapper
 
+from datapipes.backends.base import Backend
 from datapipes.errors import DatapipesError
 from datapipes.index import FileIndex
 from datapipes.records import FileEntry
@@ -35,6 +36,11 @@ from datapipes.stages.base import SKIP
 
 __all__ = [
     "SKIP",
+    "AISFileLister",
+    "AISFileListerIterDataPipe",
+    "AISFileLoader",
+    "AISFileLoaderIterDataPipe",
+    "AISSourceLister",
     "Batcher",
     "Collator",
     "Concater",
@@ -57,6 +63,7 @@ __all__ = [
     "Resumable",
     "RoutedDecoder",
     "Sampler",
+    "ShardReader",
     "ShardingFilter",
     "Shuffler",
     "StreamReader",
@@ -71,11 +78,82 @@ _OnError = Literal["raise", "skip"] | Callable[[str, DatapipesError], Any]
 _Uneven = Literal["keep", "pad", "drop"]
 _Source = str | Iterable[Any]
 
+class _Cluster(TypedDict, total=False):
+    token: str | None
+    ca_cert: str | None
+    client_cert: str | tuple[str, str] | None
+    skip_verify: bool
+
 def set_epoch(datapipe: _TorchIterDataPipe[Any], epoch: int) -> None: ...
 
 class IterDataPipe(_TorchIterDataPipe[_T_co]):
     def __iter__(self) -> Iterator[_T_co]: ...
     # Ours.
+    @overload
+    def list_files_by_ais(
+        self,
+        url: str | None = None,
+        length: int = -1,
+        *,
+        recursive: bool = True,
+        masks: str | Sequence[str] | None = None,
+        relist: Literal["job", "epoch"] = "job",
+        entries: Literal[False] = False,
+        sizes: bool = True,
+        **cluster: Unpack[_Cluster],
+    ) -> AISFileLister[str]: ...
+    @overload
+    def list_files_by_ais(
+        self,
+        url: str | None = None,
+        length: int = -1,
+        *,
+        recursive: bool = True,
+        masks: str | Sequence[str] | None = None,
+        relist: Literal["job", "epoch"] = "job",
+        entries: Literal[True],
+        sizes: bool = True,
+        **cluster: Unpack[_Cluster],
+    ) -> AISFileLister[FileEntry]: ...
+    @overload
+    def load_files_by_ais(
+        self,
+        url: str | None = None,
+        length: int = -1,
+        etl_name: str | None = None,
+        *,
+        max_in_flight: int = 64,
+        max_buffer_bytes: int = 67108864,
+        ordered: bool = True,
+        on_error: _OnError = "raise",
+        output: Literal["stream"] = "stream",
+        timeout_s: float | None = 60.0,
+        verify: Literal["size"] | None = None,
+        batch_reads: bool | int = False,
+        http2: bool = True,
+        **cluster: Unpack[_Cluster],
+    ) -> AISFileLoader[tuple[str, StreamWrapper]]: ...
+    @overload
+    def load_files_by_ais(
+        self,
+        url: str | None = None,
+        length: int = -1,
+        etl_name: str | None = None,
+        *,
+        max_in_flight: int = 64,
+        max_buffer_bytes: int = 67108864,
+        ordered: bool = True,
+        on_error: _OnError = "raise",
+        output: Literal["bytes"],
+        timeout_s: float | None = 60.0,
+        verify: Literal["size"] | None = None,
+        batch_reads: bool | int = False,
+        http2: bool = True,
+        **cluster: Unpack[_Cluster],
+    ) -> AISFileLoader[tuple[str, bytes]]: ...
+    ais_list_files = list_files_by_ais
+    ais_load_files = load_files_by_ais
+    def ais_list_sources(self, prefix: str = "", etl_name: str | None = None) -> AISSourceLister: ...
     @overload
     def list_files_by_daos(
         self,
@@ -84,6 +162,9 @@ class IterDataPipe(_TorchIterDataPipe[_T_co]):
         masks: str | Sequence[str] | None = None,
         relist: Literal["job", "epoch"] = "job",
         entries: Literal[False] = False,
+        sizes: bool = True,
+        types: bool = True,
+        handle_cache_bytes: int = 536870912,
         length: int | None = None,
     ) -> DaosFileLister[str]: ...
     @overload
@@ -94,6 +175,9 @@ class IterDataPipe(_TorchIterDataPipe[_T_co]):
         masks: str | Sequence[str] | None = None,
         relist: Literal["job", "epoch"] = "job",
         entries: Literal[True],
+        sizes: bool = True,
+        types: bool = True,
+        handle_cache_bytes: int = 536870912,
         length: int | None = None,
     ) -> DaosFileLister[FileEntry]: ...
     @overload
@@ -104,6 +188,9 @@ class IterDataPipe(_TorchIterDataPipe[_T_co]):
         masks: str | Sequence[str] | None = None,
         relist: Literal["job", "epoch"] = "job",
         entries: Literal[False] = False,
+        sizes: bool = True,
+        types: bool = True,
+        handle_cache_bytes: int = 536870912,
         length: int | None = None,
     ) -> LocalFileLister[str]: ...
     @overload
@@ -114,6 +201,9 @@ class IterDataPipe(_TorchIterDataPipe[_T_co]):
         masks: str | Sequence[str] | None = None,
         relist: Literal["job", "epoch"] = "job",
         entries: Literal[True],
+        sizes: bool = True,
+        types: bool = True,
+        handle_cache_bytes: int = 536870912,
         length: int | None = None,
     ) -> LocalFileLister[FileEntry]: ...
     @overload
@@ -127,6 +217,7 @@ class IterDataPipe(_TorchIterDataPipe[_T_co]):
         output: Literal["stream"] = "stream",
         timeout_s: float | None = 60.0,
         verify: Literal["size"] | None = None,
+        handle_cache_bytes: int = 536870912,
         length: int | None = None,
     ) -> DaosFileLoader[tuple[str, StreamWrapper]]: ...
     @overload
@@ -140,6 +231,7 @@ class IterDataPipe(_TorchIterDataPipe[_T_co]):
         output: Literal["bytes"],
         timeout_s: float | None = 60.0,
         verify: Literal["size"] | None = None,
+        handle_cache_bytes: int = 536870912,
         length: int | None = None,
     ) -> DaosFileLoader[tuple[str, bytes]]: ...
     @overload
@@ -153,6 +245,7 @@ class IterDataPipe(_TorchIterDataPipe[_T_co]):
         output: Literal["stream"] = "stream",
         timeout_s: float | None = 60.0,
         verify: Literal["size"] | None = None,
+        handle_cache_bytes: int = 536870912,
         length: int | None = None,
     ) -> LocalFileLoader[tuple[str, StreamWrapper]]: ...
     @overload
@@ -166,8 +259,39 @@ class IterDataPipe(_TorchIterDataPipe[_T_co]):
         output: Literal["bytes"],
         timeout_s: float | None = 60.0,
         verify: Literal["size"] | None = None,
+        handle_cache_bytes: int = 536870912,
         length: int | None = None,
     ) -> LocalFileLoader[tuple[str, bytes]]: ...
+    @overload
+    def read_shards(
+        self,
+        *,
+        chunk_bytes: int = 4194304,
+        max_in_flight: int = 64,
+        max_buffer_bytes: int = 67108864,
+        on_error: _OnError = "raise",
+        output: Literal["stream"] = "stream",
+        timeout_s: float | None = 60.0,
+        verify: Literal["size"] | None = None,
+        max_member_bytes: int = 2147483648,
+        resolve: Callable[[str], Backend] = ...,
+        length: int | None = None,
+    ) -> ShardReader[tuple[str, StreamWrapper]]: ...
+    @overload
+    def read_shards(
+        self,
+        *,
+        chunk_bytes: int = 4194304,
+        max_in_flight: int = 64,
+        max_buffer_bytes: int = 67108864,
+        on_error: _OnError = "raise",
+        output: Literal["bytes"],
+        timeout_s: float | None = 60.0,
+        verify: Literal["size"] | None = None,
+        max_member_bytes: int = 2147483648,
+        resolve: Callable[[str], Backend] = ...,
+        length: int | None = None,
+    ) -> ShardReader[tuple[str, bytes]]: ...
     def resumable(
         self, *, seed: int = 0, stateless: Sequence[type[_TorchIterDataPipe[Any]]] = ()
     ) -> Resumable[_T_co]: ...
@@ -220,6 +344,82 @@ class _StagePipe(IterDataPipe[_T_co]):
     def __len__(self) -> int: ...
 
 # Each constructor stands in its own class: mypy binds `self: X[str]` in X alone, not in what derives from it.
+class AISFileLister(_StagePipe[_T_co]):
+    @overload
+    def __init__(
+        self: AISFileLister[str],
+        source_datapipe: _Source,
+        url: str | None = None,
+        length: int = -1,
+        *,
+        recursive: bool = True,
+        masks: str | Sequence[str] | None = None,
+        relist: Literal["job", "epoch"] = "job",
+        entries: Literal[False] = False,
+        sizes: bool = True,
+        **cluster: Unpack[_Cluster],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: AISFileLister[FileEntry],
+        source_datapipe: _Source,
+        url: str | None = None,
+        length: int = -1,
+        *,
+        recursive: bool = True,
+        masks: str | Sequence[str] | None = None,
+        relist: Literal["job", "epoch"] = "job",
+        entries: Literal[True],
+        sizes: bool = True,
+        **cluster: Unpack[_Cluster],
+    ) -> None: ...
+
+class AISFileLoader(_StagePipe[_T_co]):
+    @overload
+    def __init__(
+        self: AISFileLoader[tuple[str, StreamWrapper]],
+        source_datapipe: _Source,
+        url: str | None = None,
+        length: int = -1,
+        etl_name: str | None = None,
+        *,
+        max_in_flight: int = 64,
+        max_buffer_bytes: int = 67108864,
+        ordered: bool = True,
+        on_error: _OnError = "raise",
+        output: Literal["stream"] = "stream",
+        timeout_s: float | None = 60.0,
+        verify: Literal["size"] | None = None,
+        batch_reads: bool | int = False,
+        http2: bool = True,
+        **cluster: Unpack[_Cluster],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: AISFileLoader[tuple[str, bytes]],
+        source_datapipe: _Source,
+        url: str | None = None,
+        length: int = -1,
+        etl_name: str | None = None,
+        *,
+        max_in_flight: int = 64,
+        max_buffer_bytes: int = 67108864,
+        ordered: bool = True,
+        on_error: _OnError = "raise",
+        output: Literal["bytes"],
+        timeout_s: float | None = 60.0,
+        verify: Literal["size"] | None = None,
+        batch_reads: bool | int = False,
+        http2: bool = True,
+        **cluster: Unpack[_Cluster],
+    ) -> None: ...
+
+AISFileListerIterDataPipe = AISFileLister
+AISFileLoaderIterDataPipe = AISFileLoader
+
+class AISSourceLister(_StagePipe[str]):
+    def __init__(self, ais_sources: Iterable[Any], prefix: str = "", etl_name: str | None = None) -> None: ...
+
 class DaosFileLister(_StagePipe[_T_co]):
     @overload
     def __init__(
@@ -230,6 +430,9 @@ class DaosFileLister(_StagePipe[_T_co]):
         masks: str | Sequence[str] | None = None,
         relist: Literal["job", "epoch"] = "job",
         entries: Literal[False] = False,
+        sizes: bool = True,
+        types: bool = True,
+        handle_cache_bytes: int = 536870912,
         length: int | None = None,
     ) -> None: ...
     @overload
@@ -241,6 +444,9 @@ class DaosFileLister(_StagePipe[_T_co]):
         masks: str | Sequence[str] | None = None,
         relist: Literal["job", "epoch"] = "job",
         entries: Literal[True],
+        sizes: bool = True,
+        types: bool = True,
+        handle_cache_bytes: int = 536870912,
         length: int | None = None,
     ) -> None: ...
 
@@ -254,6 +460,9 @@ class LocalFileLister(_StagePipe[_T_co]):
         masks: str | Sequence[str] | None = None,
         relist: Literal["job", "epoch"] = "job",
         entries: Literal[False] = False,
+        sizes: bool = True,
+        types: bool = True,
+        handle_cache_bytes: int = 536870912,
         length: int | None = None,
     ) -> None: ...
     @overload
@@ -265,6 +474,9 @@ class LocalFileLister(_StagePipe[_T_co]):
         masks: str | Sequence[str] | None = None,
         relist: Literal["job", "epoch"] = "job",
         entries: Literal[True],
+        sizes: bool = True,
+        types: bool = True,
+        handle_cache_bytes: int = 536870912,
         length: int | None = None,
     ) -> None: ...
 
@@ -281,6 +493,7 @@ class DaosFileLoader(_StagePipe[_T_co]):
         output: Literal["stream"] = "stream",
         timeout_s: float | None = 60.0,
         verify: Literal["size"] | None = None,
+        handle_cache_bytes: int = 536870912,
         length: int | None = None,
     ) -> None: ...
     @overload
@@ -295,6 +508,7 @@ class DaosFileLoader(_StagePipe[_T_co]):
         output: Literal["bytes"],
         timeout_s: float | None = 60.0,
         verify: Literal["size"] | None = None,
+        handle_cache_bytes: int = 536870912,
         length: int | None = None,
     ) -> None: ...
 
@@ -311,6 +525,7 @@ class LocalFileLoader(_StagePipe[_T_co]):
         output: Literal["stream"] = "stream",
         timeout_s: float | None = 60.0,
         verify: Literal["size"] | None = None,
+        handle_cache_bytes: int = 536870912,
         length: int | None = None,
     ) -> None: ...
     @overload
@@ -325,6 +540,41 @@ class LocalFileLoader(_StagePipe[_T_co]):
         output: Literal["bytes"],
         timeout_s: float | None = 60.0,
         verify: Literal["size"] | None = None,
+        handle_cache_bytes: int = 536870912,
+        length: int | None = None,
+    ) -> None: ...
+
+class ShardReader(_StagePipe[_T_co]):
+    @overload
+    def __init__(
+        self: ShardReader[tuple[str, StreamWrapper]],
+        source_datapipe: _Source,
+        *,
+        chunk_bytes: int = 4194304,
+        max_in_flight: int = 64,
+        max_buffer_bytes: int = 67108864,
+        on_error: _OnError = "raise",
+        output: Literal["stream"] = "stream",
+        timeout_s: float | None = 60.0,
+        verify: Literal["size"] | None = None,
+        max_member_bytes: int = 2147483648,
+        resolve: Callable[[str], Backend] = ...,
+        length: int | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: ShardReader[tuple[str, bytes]],
+        source_datapipe: _Source,
+        *,
+        chunk_bytes: int = 4194304,
+        max_in_flight: int = 64,
+        max_buffer_bytes: int = 67108864,
+        on_error: _OnError = "raise",
+        output: Literal["bytes"],
+        timeout_s: float | None = 60.0,
+        verify: Literal["size"] | None = None,
+        max_member_bytes: int = 2147483648,
+        resolve: Callable[[str], Backend] = ...,
         length: int | None = None,
     ) -> None: ...
 

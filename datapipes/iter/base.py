@@ -10,17 +10,14 @@ from typing import Any, ClassVar, TypeVar
 from torch.utils.data import IterDataPipe
 from torch.utils.data.datapipes.iter import IterableWrapper
 
-from datapipes.backends.base import Backend
-from datapipes.backends.registry import backend_for
-from datapipes.errors import OptionError, UrlError
+from datapipes.epochs import Epochs
+from datapipes.errors import OptionError
 from datapipes.index import FileIndex
-from datapipes.iter.epochs import Epochs
 from datapipes.iter.graph import set_epoch
 from datapipes.iter.meters import Meter, read_meters
 from datapipes.jobs import Job
-from datapipes.urls import scheme_of
 
-__all__ = ["OneStore", "StagePipe", "as_pipe", "is_face", "source_of"]
+__all__ = ["StagePipe", "as_pipe", "is_face", "source_of"]
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -83,7 +80,8 @@ class StagePipe(IterDataPipe[T_co]):
     def stats(self) -> dict[str, float]:
         """Counters, summed over all workers and epochs of this pipe and its copies in this job: ``items``
         delivered, ``bytes`` read, ``errors`` met, of which ``skipped``, ``wait_s`` (seconds spent waiting
-        for reads), ``depth`` (reads under way at once, as adapted last). Empty for pipes that read nothing.
+        for reads), ``depth`` (reads at once, last time: as adapted, or the most there were). Empty for pipes
+        that read nothing.
         """
         return read_meters(self.job, self.epochs.key) if self.COUNTS else {}
 
@@ -135,6 +133,11 @@ def has_stage(pipe: IterDataPipe[Any]) -> bool:
 def as_pipe(source: str | Iterable[Any]) -> IterDataPipe[Any]:
     """``source`` as a pipe: one URL and a list become an IterableWrapper."""
     if isinstance(source, IterDataPipe):
+        if type(source) is IterableWrapper and isinstance(source.iterable, str):
+            text = source.iterable
+            raise OptionError(
+                f"IterableWrapper({text!r}) yields letters: give a list, IterableWrapper([{text!r}])"
+            )
         return source
     if isinstance(source, str):
         return IterableWrapper([source])
@@ -149,31 +152,3 @@ def source_of(pipe: IterDataPipe[Any]) -> Any:
     if not has_stage(pipe):
         return pipe
     return pipe.stage() if isinstance(pipe, StagePipe) else pipe.iterable
-
-
-class OneStore:
-    """``backend_for`` that takes the URLs of one store only: what a store's own pipes resolve with."""
-
-    def __init__(self, scheme: str) -> None:
-        self.scheme = scheme
-
-    def __call__(self, url: str) -> Backend:
-        self.check(url)
-        return backend_for(url)
-
-    def check(self, url: str) -> None:
-        """Raise UrlError when ``url`` is another store's."""
-        scheme = scheme_of(url)
-        if scheme != self.scheme:
-            raise UrlError(
-                f"{url!r} is a {scheme!r} URL, and this pipe is for {self.scheme!r} URLs only",
-                url=url,
-                operation="parse",
-            )
-
-    def check_first(self, source: Any) -> None:
-        """Raise UrlError at once where the first URL can be seen without iterating anything."""
-        if isinstance(source, (list, tuple)) and source:
-            source = source[0]
-        if isinstance(source, str):
-            self.check(source)

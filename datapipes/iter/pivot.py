@@ -14,9 +14,13 @@ from datapipes.errors import OptionError, StateError
 from datapipes.iter.base import is_face
 from datapipes.iter.graph import Graph
 from datapipes.iter.load_files import StoreFileLoader
+from datapipes.iter.read_shards import ShardReader
 from datapipes.iter.replay import keeps_nothing, refusal, replays
 
 __all__ = ["Pivot", "ReplayedNames", "find_pivot"]
+
+_LOADERS = (StoreFileLoader, ShardReader)
+"""Pipes that read payload, which is never read again."""
 
 
 class Pivot(NamedTuple):
@@ -47,8 +51,8 @@ def find_pivot(last: IterDataPipe[Any], stateless: tuple[type, ...] = ()) -> Piv
 
 
 def _check_before(pivot: IterDataPipe[Any], before: list[DataPipe], stateless: tuple[type, ...]) -> None:
-    loaders = [member for member in before[1:] if isinstance(member, StoreFileLoader)]
-    if loaders and not isinstance(pivot, StoreFileLoader):
+    loaders = [member for member in before[1:] if isinstance(member, _LOADERS)]
+    if loaders and not isinstance(pivot, _LOADERS):
         raise OptionError(refusal(pivot))
     if loaders:
         raise OptionError(

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 
 from torch.utils.data import IterableDataset, IterDataPipe, get_worker_info
 
+from datapipes.epochs import Epochs
 from datapipes.errors import OptionError, StateError
 from datapipes.iter.base import StagePipe
-from datapipes.iter.epochs import Epochs
 from datapipes.iter.graph import Graph
 from datapipes.iter.pivot import find_pivot
 from datapipes.iter.run import Run

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any, TypeVar
 
-from datapipes.errors import BackendUnavailableError
+from datapipes.errors import BackendUnavailableError, OptionError
 from datapipes.stages.base import FINISHED_KEY, POSITION_KEY, Stage, State
 from datapipes.stages.reading import AHEAD_KEY
 from datapipes.stages.state import fresh_copy
 
 try:
-    from torchdata.nodes import BaseNode
+    from torchdata.nodes import BaseNode, IterableWrapper
 except ImportError as error:
     try:
         _found = f"torchdata {metadata.version('torchdata')}, which has no nodes, is"
@@ -93,4 +93,9 @@ def _at_start(state: State) -> bool:
 
 def as_source(source: Any) -> Any:
     """``source`` as a stage takes it: the stage of one of our nodes, else as it is."""
+    if type(source) is IterableWrapper and isinstance(source.iterable, str):
+        text = source.iterable
+        raise OptionError(
+            f"IterableWrapper({text!r}) yields letters: give a list, IterableWrapper([{text!r}])"
+        )
     return source.stage if isinstance(source, StageNode) else source

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
-from datapipes.backends.base import Backend
+from datapipes.backends.base import DEFAULT_HANDLE_CACHE_BYTES, Backend
 from datapipes.backends.registry import backend_for
 from datapipes.nodes.base import StageNode, as_source
 from datapipes.stages.list_files import ListFiles
@@ -18,7 +18,8 @@ class FileLister(StageNode[Any]):
 
     Args:
         source: a URL, a list of them, or a node or pipe that yields them; of any store.
-        recursive, masks, relist, entries, resolve: see :class:`datapipes.stages.ListFiles`.
+        recursive, masks, relist, entries, sizes, types, handle_cache_bytes, resolve: see
+            :class:`datapipes.stages.ListFiles`.
     """
 
     def __init__(
@@ -29,6 +30,9 @@ class FileLister(StageNode[Any]):
         masks: str | Sequence[str] | None = None,
         relist: Literal["job", "epoch"] = "job",
         entries: bool = False,
+        sizes: bool = True,
+        types: bool = True,
+        handle_cache_bytes: int = DEFAULT_HANDLE_CACHE_BYTES,
         resolve: Callable[[str], Backend] = backend_for,
     ) -> None:
         stage = ListFiles(
@@ -37,6 +41,9 @@ class FileLister(StageNode[Any]):
             masks=masks,
             relist=relist,
             entries=entries,
+            sizes=sizes,
+            types=types,
+            handle_cache_bytes=handle_cache_bytes,
             resolve=resolve,
         )
         super().__init__(stage, source)

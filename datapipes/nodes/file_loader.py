@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
-from datapipes.backends.base import DEFAULT_BUFFER_BYTES, DEFAULT_IN_FLIGHT, DEFAULT_TIMEOUT_S, Backend
+from datapipes.backends.base import (
+    DEFAULT_BUFFER_BYTES,
+    DEFAULT_HANDLE_CACHE_BYTES,
+    DEFAULT_IN_FLIGHT,
+    DEFAULT_TIMEOUT_S,
+    Backend,
+)
 from datapipes.backends.registry import backend_for
 from datapipes.errors import DatapipesError
 from datapipes.index import FileIndex
@@ -21,8 +27,8 @@ class FileLoader(StageNode[Any]):
     Args:
         source: one of our nodes, a ``FileIndex``, a URL or a list of them, or any node or pipe of names; of
             any store.
-        max_in_flight, max_buffer_bytes, ordered, on_error, timeout_s, verify, resolve: see
-            :class:`datapipes.stages.LoadFiles`.
+        max_in_flight, max_buffer_bytes, ordered, on_error, timeout_s, verify, handle_cache_bytes, resolve:
+            see :class:`datapipes.stages.LoadFiles`.
     """
 
     def __init__(
@@ -35,6 +41,7 @@ class FileLoader(StageNode[Any]):
         on_error: Literal["raise", "skip"] | Callable[[str, DatapipesError], Any] = "raise",
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
         verify: Literal["size"] | None = None,
+        handle_cache_bytes: int = DEFAULT_HANDLE_CACHE_BYTES,
         resolve: Callable[[str], Backend] = backend_for,
     ) -> None:
         stage = LoadFiles(
@@ -45,6 +52,7 @@ class FileLoader(StageNode[Any]):
             on_error=on_error,
             timeout_s=timeout_s,
             verify=verify,
+            handle_cache_bytes=handle_cache_bytes,
             resolve=resolve,
         )
         super().__init__(stage, source)

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from datapipes.backends.base import Backend
+from datapipes.calling import call
 from datapipes.errors import DatapipesError
 from datapipes.records import WHOLE, ReadRequest
 from datapipes.stages.indexed import BLOCK, Order
@@ -79,13 +80,20 @@ class Stores:
     def __init__(self, resolve: Callable[[str], Backend]) -> None:
         self._resolve = resolve
         self._known: dict[str, Backend] = {}
+        self._last: tuple[str, Backend] | None = None
 
     def locate(self, url: str) -> tuple[str, Backend]:
         """(beginning, back end): every URL that begins so is of this back end. DatapipesError if none is."""
+        last = self._last
+        if last is None or not url.startswith(last[0]):
+            last = self._last = self._look(url)
+        return last
+
+    def _look(self, url: str) -> tuple[str, Backend]:
         beginning = _beginning(url)
         backend = self._known.get(beginning)
         if backend is None:
-            backend = self._resolve(url)
+            backend = call(self._resolve, url)
             if not beginning.endswith(_ALONE):
                 self._known[beginning] = backend
         return beginning, backend

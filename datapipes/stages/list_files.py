@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from datapipes.backends.base import Backend
+from datapipes.backends.base import DEFAULT_HANDLE_CACHE_BYTES, Backend
+from datapipes.backends.checks import check_flag, check_handle_cache_bytes
 from datapipes.backends.registry import backend_for
 from datapipes.errors import OptionError, UrlError
 from datapipes.index import FileIndex
@@ -41,6 +42,7 @@ class ListFiles(IndexedStage):
         masks: ``fnmatch`` patterns of base names, one of which must match; None: all files.
         relist: ``"job"`` lists once, ``"epoch"`` anew for every epoch (``sources`` is then read anew too).
         entries: yield FileEntry (URL and size in bytes) in place of the URL.
+        sizes, types, handle_cache_bytes: what listing asks for and keeps: see ``FileIndex.build``.
         resolve: URL to back end.
         job, ordinal: where the index is shared, and this lister's number there; by default this process's
             job and a number drawn from it, which is the same in every process that builds the same pipeline.
@@ -56,6 +58,9 @@ class ListFiles(IndexedStage):
         masks: str | Sequence[str] | None = None,
         relist: Literal["job", "epoch"] = "job",
         entries: bool = False,
+        sizes: bool = True,
+        types: bool = True,
+        handle_cache_bytes: int = DEFAULT_HANDLE_CACHE_BYTES,
         resolve: Callable[[str], Backend] = backend_for,
         job: Job | None = None,
         ordinal: int | None = None,
@@ -68,11 +73,16 @@ class ListFiles(IndexedStage):
                 f"relist='epoch' reads the sources anew for each epoch, and {type(sources).__name__} can be "
                 "read only once; give a list, a pipe or a node"
             )
+        check_flag("recursive", recursive)
+        check_flag("entries", entries)
         super().__init__(entries=entries)
         self.sources = sources
         self.recursive = bool(recursive)
         self.masks = check_masks(masks)
         self.relist = relist
+        check_handle_cache_bytes(handle_cache_bytes)
+        self._asked = {"sizes": bool(sizes), "types": bool(types)}
+        self._handle_cache_bytes = handle_cache_bytes
         self.resolve = resolve
         self._job, self._ordinal = place_in_job(job, ordinal)
 
@@ -87,14 +97,22 @@ class ListFiles(IndexedStage):
             urls = (
                 [self.sources] if isinstance(self.sources, str) else [n.url for n in read_names(self.sources)]
             )
-            options = json.dumps([urls, self.recursive, self.masks, listed])
+            options = json.dumps([urls, self.recursive, self.masks, listed, self._asked])
             key = f"list-{self._ordinal}-{digest(options)}"
             known = (listed, self._job.shared_index(key, lambda path: self._build(urls, path)))
             self._known = known
         return known[1]
 
     def _build(self, urls: list[str], path: Any) -> FileIndex:
-        return FileIndex.build(urls, path, recursive=self.recursive, masks=self.masks, resolve=self.resolve)
+        return FileIndex.build(
+            urls,
+            path,
+            recursive=self.recursive,
+            masks=self.masks,
+            handle_cache_bytes=self._handle_cache_bytes,
+            resolve=self.resolve,
+            **self._asked,
+        )
 
     _known: tuple[int, FileIndex] | None
 

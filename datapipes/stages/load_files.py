@@ -7,11 +7,12 @@ from typing import Any, Literal
 
 from datapipes.backends.base import (
     DEFAULT_BUFFER_BYTES,
+    DEFAULT_HANDLE_CACHE_BYTES,
     DEFAULT_IN_FLIGHT,
     DEFAULT_TIMEOUT_S,
     Backend,
-    check_option,
 )
+from datapipes.backends.checks import check_flag, check_handle_cache_bytes, check_read_options
 from datapipes.backends.registry import backend_for
 from datapipes.errors import OptionError, StateError
 from datapipes.index import FileIndex
@@ -28,14 +29,11 @@ from datapipes.stages.state import (
     SOURCE_KEY,
     VERSION_KEY,
     State,
-    check_count,
     copy_identity,
     stored_count,
 )
 
 __all__ = ["LoadFiles", "OnError"]
-
-MOST_IN_FLIGHT = 1 << 16
 
 
 class LoadFiles(Stage[Any]):
@@ -58,6 +56,10 @@ class LoadFiles(Stage[Any]):
         timeout_s: how long one read may take (None: no bound) before it is a StoreTimeoutError.
         verify: ``"size"`` makes a file that has grown since it was listed an error; one that has shrunk
             always is.
+        writable: the data are ``bytearray``, each of its own, in place of bytes.
+        handle_cache_bytes: over an index, of stores for which opening is costly (DAOS): bound of the file
+            beside the index in which all processes of a host keep what opens its files at once the next
+            time. 0: keep nothing.
         resolve: URL to back end. Names of several stores may be mixed; each run of names of one store is
             read to its end before the next is begun.
     """
@@ -74,17 +76,19 @@ class LoadFiles(Stage[Any]):
         on_error: OnError = "raise",
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
         verify: Literal["size"] | None = None,
+        writable: bool = False,
+        handle_cache_bytes: int = DEFAULT_HANDLE_CACHE_BYTES,
         resolve: Callable[[str], Backend] = backend_for,
     ) -> None:
-        check_count("max_in_flight", max_in_flight, least=1)
-        check_option("max_in_flight", max_in_flight, least=1, most=MOST_IN_FLIGHT)
-        check_count("max_buffer_bytes", max_buffer_bytes, least=1)
-        if timeout_s is not None:
-            check_option("timeout_s", timeout_s, least=0.001, most=1e6)
+        check_read_options(
+            max_in_flight=max_in_flight, timeout_s=timeout_s, max_buffer_bytes=max_buffer_bytes
+        )
         if on_error not in ("raise", "skip") and not callable(on_error):
             raise OptionError(f"on_error must be 'raise', 'skip' or a callable, not {on_error!r}")
         if verify not in ("size", None):
             raise OptionError(f"verify must be 'size' or None, not {verify!r}")
+        check_flag("ordered", ordered)
+        check_handle_cache_bytes(handle_cache_bytes)
         if isinstance(source, str):
             source = [source]
         if not isinstance(source, Iterable):
@@ -95,12 +99,15 @@ class LoadFiles(Stage[Any]):
         self.ordered = bool(ordered)
         self.on_error: OnError = on_error
         self.resolve = resolve
+        self._form: type[bytes | bytearray] = bytearray if writable else bytes
+        self._handle_cache_bytes = handle_cache_bytes
         self._read_options = {
             "max_in_flight": max_in_flight,
             "max_buffer_bytes": max_buffer_bytes,
             "ordered": self.ordered,
             "timeout_s": timeout_s,
             "verify_size": verify == "size",
+            "writable": writable,
         }
 
     def __next__(self) -> Any:  # noqa: C901 - written out, for a call costs more than all of it
@@ -125,7 +132,7 @@ class LoadFiles(Stage[Any]):
                     run.cursor.position += 1
                 else:
                     run.cursor.take(run.absolute(position))
-                return request[0], data if type(data) is bytes else bytes(data)
+                return request[0], data if type(data) is self._form else self._form(data)
         except StopIteration:
             raise
         except Exception as error:
@@ -174,12 +181,14 @@ class LoadFiles(Stage[Any]):
         source = self.source
         finished = state is not None and state[FINISHED_KEY]
         feed: IndexFeed | NameFeed
+        read_options: dict[str, Any] = self._read_options
         if isinstance(source, IndexedStage):
             order = source.order(epoch)
             own = {VERSION_KEY: self.VERSION, KIND_KEY: self.KIND, SOURCE_KEY: order.identity}
             position = 0 if state is None else start_position(state, own, order)
             cursor = Cursor(position, self._saved_ahead(state, order.length))
             feed = IndexFeed(order, cursor, stores, window=window)
+            read_options = {**read_options, "handles": order.index.handle_file(self._handle_cache_bytes)}
         else:
             position = 0 if state is None or finished else stored_count(state, POSITION_KEY)
             cursor = Cursor(position, self._saved_ahead(state, None))
@@ -192,7 +201,7 @@ class LoadFiles(Stage[Any]):
             feed,
             self._tally,
             on_error=self.on_error,
-            read_options=self._read_options,
+            read_options=read_options,
         )
 
     def _saved_ahead(self, state: State | None, length: int | None) -> list[int]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Literal
 
 from datapipes.backends.base import ReadIterator
+from datapipes.calling import call
 from datapipes.errors import DatapipesError
 from datapipes.records import ReadResult
 from datapipes.stages.base import SKIP, Skip
@@ -119,7 +120,7 @@ class Reading:
         self._tally.errors += 1
         if self._on_error == "raise":
             raise error
-        item: Any = SKIP if self._on_error == "skip" else self._on_error(url, error)
+        item: Any = SKIP if self._on_error == "skip" else call(self._on_error, url, error)
         if isinstance(item, Skip):
             self._tally.skipped += 1
         if self.ordered:

@@ -23,15 +23,17 @@ class ShardFiles(IndexedStage):
     """Yields one worker's part of one rank's part of the source, in the source's order.
 
     Rank r has the outputs r, r + world_size, r + 2 * world_size, ... of the source, and its worker w every
-    ``num_workers``-th of these from the w-th on. Together, ranks and workers yield every name exactly once,
-    unless ``uneven`` says otherwise; none of them needs to know of the others.
+    ``num_workers``-th of these from the w-th on, or with ``contiguous`` the w-th of ``num_workers`` parts, of
+    which the last ones may be shorter. Together, ranks and workers yield every name exactly once, unless
+    ``uneven`` says otherwise; none of them needs to know of the others.
 
     Args:
         source: see :class:`ShuffleFiles`.
         rank, world_size, worker, num_workers: plain numbers; the faces read them from the executor.
         uneven: ``"keep"``: ranks may differ by one name. ``"pad"``: names from the start are repeated and
             ``"drop"``: the last ones left out, until every rank has as many (unequal ranks hang
-            DistributedDataParallel). Workers of a rank may always differ by one.
+            DistributedDataParallel). Workers of a rank may always differ by one, contiguous ones by more.
+        contiguous: workers share a rank's names out in parts that hang together.
         job, ordinal: see :class:`ListFiles`; used only where an index has to be made.
     """
 
@@ -46,6 +48,7 @@ class ShardFiles(IndexedStage):
         worker: int = 0,
         num_workers: int = 1,
         uneven: Uneven = "keep",
+        contiguous: bool = False,
         job: Job | None = None,
         ordinal: int | None = None,
     ) -> None:
@@ -58,11 +61,16 @@ class ShardFiles(IndexedStage):
         self.rank, self.world_size = rank, world_size
         self.worker, self.num_workers = worker, num_workers
         self.uneven: Uneven = uneven
+        self.contiguous = bool(contiguous)
 
     def order(self, epoch: int) -> Order:
         source = self.source.order(epoch)
         of_rank = rank_length(source.length, self.rank, self.world_size, self.uneven)
-        first, step = self.rank + self.world_size * self.worker, self.world_size * self.num_workers
+        of_worker = range(self.worker, of_rank, self.num_workers)
+        if self.contiguous:
+            part = -(-of_rank // self.num_workers)
+            of_worker = range(of_rank)[self.worker * part : (self.worker + 1) * part]
+        first, step = self.rank + self.world_size * of_worker.start, self.world_size * of_worker.step
 
         def rows(positions: Rows) -> Rows:
             # Only padding reaches beyond the source, and there may be more ranks than names.
@@ -74,9 +82,9 @@ class ShardFiles(IndexedStage):
             "worker": self.worker,
             "num_workers": self.num_workers,
             "uneven": self.uneven,
+            "contiguous": self.contiguous,
         }
-        length = len(range(self.worker, of_rank, self.num_workers))
-        return replace(source, length=length, rows=rows, identity=chained(self, source, own))
+        return replace(source, length=len(of_worker), rows=rows, identity=chained(self, source, own))
 
     def close(self) -> None:
         super().close()

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from datapipes.errors import OptionError, StateError
+from datapipes.backends.checks import check_count
+from datapipes.errors import StateError
 
 __all__ = [
     "EPOCH_KEY",
@@ -38,14 +39,6 @@ POSITION_KEY: Final = "position"
 FINISHED_KEY: Final = "finished"
 FINGERPRINT_KEY: Final = "fingerprint"
 SOURCE_KEY: Final = "source"
-
-
-def check_count(name: str, value: Any, *, least: int, most: int | None = None) -> None:
-    """Raise OptionError unless ``value`` is an integer of at least ``least`` and at most ``most``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise OptionError(f"{name} must be an integer of at least {least}, not {value!r}")
-    if most is not None and value > most:
-        raise OptionError(f"{name} must be at most {most}, not {value!r}")
 
 
 def check_kind(state: Any, kind: str, version: int) -> None:

@@ -48,6 +48,28 @@ def test_url_of_an_object_comes_back(scheme: str, bucket: str, path: str, option
     assert scheme_of(url) == scheme
 
 
+@given(
+    st.sampled_from(["ais", "s3", "gs", "az", "oci", "ht"]),
+    st.sampled_from(["@uuid#ns", "@#ns", "#ns", "@uuid"]),
+    CONTAINER,
+    NAMES,
+    st.none() | TEXT.filter(lambda t: "#" not in t),
+)
+def test_url_in_a_namespace_comes_back(
+    scheme: str, space: str, bucket: str, path: str, options: str | None
+) -> None:
+    url = format_url(scheme, f"{space}/{bucket}", path, options)
+    assert parse_url(url) == (scheme, f"{space}/{bucket}", path, options)
+
+
+@pytest.mark.parametrize(
+    "url", ["ais://@u#ns", "ais://@u#ns/", "ais://b/@u#ns/x", "memory://@u#n/b/x", "ais://b#/x"]
+)
+def test_hash_outside_a_namespace_is_refused(url: str) -> None:
+    with pytest.raises(UrlError):
+        parse_url(url)
+
+
 @given(CONTAINER, CONTAINER, NAMES)
 def test_url_in_a_container_comes_back(pool: str, container: str, path: str) -> None:
     url = format_url("daos", f"{pool}/{container}", path)
@@ -69,7 +91,10 @@ def test_file_url_leads_to_the_same_bytes(name: str) -> None:
 @example("\ud800")
 @example("a\ud800/")
 def test_text_is_parsed_or_refused_and_nothing_else(text: str) -> None:
-    for url in (text, "memory://" + text, "daos://" + text, "file://" + text):
+    for url in (
+        text,
+        *(scheme + text for scheme in ("memory://", "daos://", "file://", "ais://", "ais://@")),
+    ):
         try:
             parsed = parse_url(url)
         except UrlError:

@@ -67,6 +67,11 @@ def test_lister_yields_urls_in_path_order_from_one_url_a_list_or_a_pipe(
     assert list(LocalFileLister(root, masks=["3.*", "4.*"])) == [files[2], files[6]]
     assert list(LocalFileLister(root, recursive=False)) == []
     assert next(iter(LocalFileLister(root, entries=True))) == FileEntry(files[0], 1)
+    assert next(iter(LocalFileLister(root, entries=True, sizes=False))) == FileEntry(files[0], -1)
+    contents = LocalFileLister(root, sizes=False, types=False).load_files_by_local(output="bytes")
+    assert [url for url, _ in contents] == files
+    with pytest.raises(OptionError, match="handle_cache_bytes"):
+        LocalFileLister(root, handle_cache_bytes=-1)
 
 
 def test_loader_yields_streams_or_bytes(files: list[str]) -> None:
@@ -133,11 +138,21 @@ BAD_OPTIONS: dict[str, Any] = {
     "timeout_s": lambda: loader([], timeout_s=-1.0),
     "on_error": lambda: loader([], on_error="ignore"),
     "verify": lambda: loader([], verify="checksum"),
+    "fraction of order": lambda: loader([], ordered=0.5),
+    "ordered by a word": lambda: loader([], ordered="no"),
+    "recursive by a word": lambda: lister("x", recursive="no"),
+    "entries by a word": lambda: lister("x", entries="no"),
+    "negative length": lambda: lister("x", length=-5),
+    "length of a loader": lambda: loader([], length="many"),
+    "letters": lambda: loader(IterableWrapper("/data/train")),
+    "letters for a lister": lambda: lister(IterableWrapper("/data/train")),
     "negative seed": lambda: shuffler([], seed=-1),
     "fractional seed": lambda: shuffler([], seed=1.5),
     "rank alone": lambda: sharder([], rank=1),
     "rank beyond": lambda: sharder([], rank=2, world_size=2),
     "uneven": lambda: sharder([], uneven="fair"),
+    "handle_cache_bytes of a lister": lambda: lister("x", handle_cache_bytes=10**20),
+    "handle_cache_bytes of a loader": lambda: loader([], handle_cache_bytes=10**20),
     "epoch": lambda: shuffler([]).set_epoch(-1),
 }
 

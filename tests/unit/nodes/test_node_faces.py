@@ -51,6 +51,8 @@ def test_lister_yields_every_name_in_path_order() -> None:
     assert list(FileLister(IterableWrapper([ROOT]))) == NAMES
     assert list(FileLister(ROOT, masks="*1.bin")) == [name for name in NAMES if name.endswith("1.bin")]
     assert list(FileLister(ROOT, entries=True)) == [FileEntry(name, 24) for name in NAMES]
+    quick = FileLister(ROOT, entries=True, sizes=False, types=False, handle_cache_bytes=0)
+    assert list(quick) == [FileEntry(name, -1) for name in NAMES]
     assert list(FileLister(ROOT, recursive=False)) == []
     with pytest.raises(FileMissingError):
         list(FileLister(f"{ROOT}/nowhere"))
@@ -306,3 +308,8 @@ def test_absurd_options_are_refused_when_the_node_is_made(
 ) -> None:
     with pytest.raises(error):
         face(**options)
+
+
+def test_the_letters_of_a_url_are_no_source() -> None:
+    with pytest.raises(OptionError, match="list"):
+        FileLoader(IterableWrapper(NAMES[0]))

@@ -67,6 +67,18 @@ def test_data_is_bytes_whatever_the_store_gives(store: Any) -> None:
     assert item is bytes
 
 
+@pytest.mark.parametrize("views", [False, True])
+def test_data_is_a_bytearray_of_its_own_where_asked(store: Any, *, views: bool) -> None:
+    urls = store.fill(20) * 2
+    resolve = (lambda url: Views(backend_for(url))) if views else backend_for
+    items = list(LoadFiles(urls, writable=True, resolve=resolve))
+    assert items == store.items(urls)
+    assert {type(data) for _, data in items} == {bytearray}
+    for _, data in items:
+        data[:] = b"changed"
+    assert list(LoadFiles(urls)) == store.items(urls)
+
+
 class Views(FaultBackend):
     """Gives its data as views."""
 
@@ -358,6 +370,19 @@ def test_callable_that_raises_stops_in_place(store: Any) -> None:
     assert list(resumed) == store.items(urls[1:])
 
 
+def test_a_function_that_raises_stop_iteration_does_not_end_the_epoch(store: Any) -> None:
+    urls = store.fill(4)
+
+    def exhausted(*_: Any) -> Any:
+        return next(iter(()))
+
+    stage = LoadFiles(urls, on_error=exhausted, resolve=faulty(1))
+    next(stage)
+    for broken in (stage, stage, LoadFiles(urls, resolve=exhausted)):
+        with pytest.raises(RuntimeError, match="exhausted raised StopIteration"):
+            next(broken)
+
+
 @pytest.mark.parametrize("ordered", [True, False])
 def test_skipped_items_are_not_tried_again_after_resume(store: Any, ordered: bool) -> None:
     urls = store.fill(6)
@@ -518,6 +543,11 @@ def test_back_end_is_asked_for_once_a_store(store: Any) -> None:
         {"on_error": None},
         {"verify": "checksum"},
         {"verify": True},
+        {"handle_cache_bytes": 1.5},
+        {"handle_cache_bytes": True},
+        {"timeout_s": 1e7},
+        {"handle_cache_bytes": 10**20},
+        {"max_buffer_bytes": 1 << 63},
     ],
 )
 def test_absurd_options_are_refused_when_made(options: dict[str, Any]) -> None:

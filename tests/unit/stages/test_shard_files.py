@@ -71,6 +71,31 @@ def test_pad_repeats_from_the_start_until_ranks_are_equal(
 
 
 @SHAPES
+def test_contiguous_parts_of_workers_follow_each_other(
+    indexes: dict[int, FileIndex], n: int, world_size: int, num_workers: int
+) -> None:
+    for rank in range(world_size):
+        parts = [
+            list(
+                ShardFiles(
+                    indexes[n],
+                    rank=rank,
+                    world_size=world_size,
+                    worker=worker,
+                    num_workers=num_workers,
+                    contiguous=True,
+                )
+            )
+            for worker in range(num_workers)
+        ]
+        wanted = NAMES[:n][rank::world_size]
+        assert [name for part in parts for name in part] == wanted
+        longest = -(-len(wanted) // num_workers)
+        full = len(wanted) // longest if longest else 0
+        assert [len(part) for part in parts[:full]] == [longest] * full
+
+
+@SHAPES
 def test_drop_leaves_out_the_last_until_ranks_are_equal(
     indexes: dict[int, FileIndex], n: int, world_size: int, num_workers: int
 ) -> None:
