@@ -1,4 +1,4 @@
-"""mypy and pyright infer what functional_forms.py says."""
+"""mypy and pyright infer what the examples say."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = "tests/typing/functional_forms.py"
+EXAMPLES = ["tests/typing/functional_forms.py", "tests/typing/daos_drop_ins.py"]
 
 
 def run(module: str, *arguments: str) -> None:
@@ -29,11 +29,11 @@ def run(module: str, *arguments: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_mypy_infers_the_functional_forms() -> None:
-    run("mypy", "--strict", EXAMPLES)
+def test_mypy_infers_the_examples() -> None:
+    run("mypy", "--strict", *EXAMPLES)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_pyright_infers_the_functional_forms() -> None:
-    run("basedpyright", "--pythonpath", sys.executable, EXAMPLES)
+def test_pyright_infers_the_examples() -> None:
+    run("basedpyright", "--pythonpath", sys.executable, *EXAMPLES)

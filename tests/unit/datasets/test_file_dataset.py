@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import Subset
+from torch.utils.data import DataLoader, Subset
 
 from datapipes.backends.memory import MemoryBackend
 from datapipes.datasets import FileDataset
@@ -25,6 +25,9 @@ from datapipes.index import FileIndex
 
 ROOT = "memory://dataset-unit/train"
 NAMES = [f"{ROOT}/{folder}/{i}.bin" for folder in ("cat", "dog", "eel") for i in range(4)]
+
+
+FORMS = {"bytes": "bytes", "bytearray": "bytearray", "view": "memoryview", "tensor": "Tensor"}
 
 
 def content(url: str) -> bytes:
@@ -59,6 +62,12 @@ def test_position_out_of_range_is_an_index_error(position: int) -> None:
         dataset[position]
     with pytest.raises(IndexError):
         dataset.__getitems__([0, position])
+
+
+@pytest.mark.parametrize("position", [-13, 12, np.int64(-13), np.int8(12), np.uint64(1 << 63), -(1 << 63)])
+def test_a_position_out_of_range_is_named_as_it_was_given(position: Any) -> None:
+    with pytest.raises(IndexError, match=rf"(?<![-\d]){position}(?!\d).* 12 names"):
+        FileDataset(ROOT).__getitems__([position])
 
 
 @pytest.mark.parametrize("positions", [[2.5], ["1"], [None], [float("nan")], [[1]], 3, [True, "x"]])
@@ -154,7 +163,7 @@ def test_views_and_tensors_share_one_piece_of_memory() -> None:
     assert len({tensor.untyped_storage().data_ptr() for tensor in tensors}) == 1
 
 
-@pytest.mark.parametrize("output", ["bytes", "view", "tensor"])
+@pytest.mark.parametrize("output", ["bytes", "bytearray", "view", "tensor"])
 def test_unknown_sizes_and_several_stores(output: Any) -> None:
     names = [*NAMES[1:3], "memory://dataset-other/x/1.bin", NAMES[7]]
     wanted = [content(NAMES[1]), content(NAMES[2]), b"other", content(NAMES[7])]
@@ -162,6 +171,7 @@ def test_unknown_sizes_and_several_stores(output: Any) -> None:
         dataset = FileDataset(index, output=output)
         expected = wanted if len(dataset) == 4 else [content(name) for name in NAMES[:4]]
         got = dataset.__getitems__(range(4))
+        assert {type(x).__name__ for x in got} == {FORMS[output]}
         assert [bytes(x.tolist() if output == "tensor" else x) for x in got] == expected
         room = bytearray(100)
         spans = dataset.read_into(range(4), room)
@@ -292,3 +302,18 @@ def test_listing_options_do_not_go_with_an_index(tmp_path: Path) -> None:
     for options in ({"masks": "*"}, {"recursive": False}, {"index_path": tmp_path / "x"}):
         with pytest.raises(OptionError, match="index"):
             FileDataset(index, **options)
+
+
+def exhausted(_: Any) -> Any:
+    return next(iter(()))
+
+
+@pytest.mark.parametrize("options", [{"transform": exhausted}, {"labels": exhausted}, {"resolve": exhausted}])
+@pytest.mark.parametrize("batch_size", [None, 5])
+def test_a_function_that_raises_stop_iteration_loses_no_samples(
+    options: dict[str, Any], batch_size: int | None
+) -> None:
+    loader: Any = DataLoader(FileDataset(ROOT, **options), batch_size=batch_size, collate_fn=list)
+    with pytest.raises(RuntimeError, match="exhausted raised StopIteration") as raised:
+        list(loader)
+    assert isinstance(raised.value.__cause__, StopIteration)
