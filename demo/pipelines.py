@@ -28,16 +28,15 @@ def decode(item: tuple[str, bytes]) -> tuple[str, torch.Tensor, int]:
 
 def as_pipe(url: str) -> IterDataPipe[Any]:
     """For DataLoader as it is, for StatefulDataLoader with ``.resumable()`` after it."""
-    return (
-        IterableWrapper([url])
-        .list_files_by_daos(masks="*.png")
-        .shuffle_files(seed=0)
-        .shard_files()
-        .load_files_by_daos(max_in_flight=64, output="bytes")
-        .map(decode)
-        .batch(BATCH)
-        .collate()
-    )
+    source = IterableWrapper([url])
+    files: IterDataPipe[tuple[str, bytes]]
+    if url.startswith("ais://"):
+        names = source.list_files_by_ais(masks="*.png").shuffle_files(seed=0).shard_files()
+        files = names.load_files_by_ais(max_in_flight=64, output="bytes")
+    else:
+        names = source.list_files_by_daos(masks="*.png").shuffle_files(seed=0).shard_files()
+        files = names.load_files_by_daos(max_in_flight=64, output="bytes")
+    return files.map(decode).batch(BATCH).collate()
 
 
 def as_node(url: str) -> Any:
