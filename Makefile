@@ -1,7 +1,7 @@
 # `make demo` and `make test` do all set-up themselves: environments under .venv/, nothing in the system's Python.
 #
 #   make demo     an environment, and the main job on real files
-#   make test     every lane: both torchdata versions, wheel, sanitizers, oldest versions, demo
+#   make test     every lane: both torchdata versions, wheel, sanitizers, races, oldest versions, demo
 #   make lint     ruff, mypy, pyright
 #   make bench    the benchmarks (BENCH="read --quick" chooses)
 #   make clean    remove what these made
@@ -9,6 +9,7 @@
 # Variables:
 #   PYTHON=python3.12     the interpreter of every environment (3.11 or newer)
 #   TORCH_INDEX=URL       where torch itself comes from: the index of its CPU build, for machines without CUDA
+#   JOBS=4                processes that run the tests of a lane (2)
 #   PYTEST="-k resume"    more arguments for every pytest run
 
 SHELL := bash
@@ -17,9 +18,13 @@ SHELL := bash
 
 PYTHON ?= python3
 TORCH_INDEX ?=
+JOBS ?= 2
 PYTEST ?=
 BENCH ?=
 VENV := .venv
+
+# Many tests wait more than they work. The sanitizers' lane does without: its reports would not be seen.
+PARALLEL := --numprocesses $(JOBS) --dist worksteal
 
 UV := $(VENV)/boot/bin/uv
 INSTALL = $(UV) pip install --quiet --python $(VENV)/$(1)/bin/python
@@ -36,17 +41,21 @@ unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 NATIVE := setup.py $(wildcard _ext/*/*.[ch])
 PACKAGE := pyproject.toml MANIFEST.in $(NATIVE) $(shell find datapipes -name '*.py' -o -name '*.pyi')
 # Lanes that run what is installed, not the checkout: see .ci/outside.
-# The wrappers' contract (over a store in memory) runs in the first two lanes only: it is long and has no native code.
-INSTALLED_TESTS := unit property contract/test_[!w]*.py
+# The wrappers' contract (over a store in memory) runs in the first two lanes only: it is long and has no native code;
+# nor do the tests of the embedded AIStore run here, which has none either.
+INSTALLED_TESTS := unit/test_*.py $(addprefix unit/,backends datasets iter nodes stages transport) property contract/test_[!w]*.py
+# What may differ from the checkout: native code, and files that a wheel may lack. The lane with the oldest versions runs
+# all of INSTALLED_TESTS from the same wheel.
+WHEEL_TESTS := unit/test_*.py unit/backends unit/iter unit/nodes property contract/test_daos* contract/test_local*
 # What may differ with torchdata's version; engine, back ends and index do not know of it.
 FACE_TESTS := unit/iter unit/nodes unit/datasets unit/stages contract/test_all_stages.py contract/test_parity.py integration house/test_readme.py
-ENGINE_TESTS := unit/test_engine* unit/test_index* unit/backends unit/stages contract/test_daos* contract/test_local*
+ENGINE_TESTS := unit/test_engine* unit/test_tar.py property/test_tar.py unit/test_index* unit/backends unit/stages contract/test_daos* contract/test_local*
 
 has_python = $(shell $(PYTHON) -c 'import sys; print(int(sys.version_info[:2] <= ($(1), $(2))))')
 
 .PHONY: help demo test lint bench clean lane-% wheel
 help:
-	@sed -n '3,11p' Makefile | sed 's/^# *//'
+	@sed -n '3,13p' Makefile | sed 's/^# *//'
 
 # --- environments
 
@@ -77,7 +86,7 @@ demo: $(VENV)/nodes/.ready
 	$(VENV)/nodes/bin/python demo/digits.py
 
 test:
-	.ci/lanes nodes dataloader2 wheel sanitizer oldest demo
+	.ci/lanes nodes dataloader2 wheel sanitizer races oldest demo
 
 lint: $(VENV)/nodes/.ready
 	$(VENV)/nodes/bin/ruff check .
@@ -95,11 +104,11 @@ clean:
 # --- lanes of `make test`; each also runs alone, as `make lane-nodes`
 
 lane-nodes: $(VENV)/nodes/.ready
-	$(VENV)/nodes/bin/python -m pytest $(PYTEST)
+	$(VENV)/nodes/bin/python -m pytest $(PARALLEL) $(PYTEST)
 
 ifeq ($(call has_python,3,12),1)
 lane-dataloader2: $(VENV)/dataloader2/.ready
-	$(VENV)/dataloader2/bin/python -m pytest $(PYTEST) $(addprefix tests/,$(FACE_TESTS))
+	$(VENV)/dataloader2/bin/python -m pytest $(PARALLEL) $(PYTEST) $(addprefix tests/,$(FACE_TESTS))
 else
 lane-dataloader2:
 	@echo "SKIPPED: torchdata 0.9 has no wheel above Python 3.12, and this is $$($(PYTHON) --version)"
@@ -131,10 +140,13 @@ lane-wheel: $(VENV)/dist/.wheel | $(VENV)/wheel/bin/python
 	$(VENV)/boot/bin/python -m pip --python $(VENV)/wheel/bin/python install --quiet --no-deps --force-reinstall \
 	    $(VENV)/dist/manylinux/*.whl
 	$(call INSTALL,wheel) --constraint constraints.txt "torch-datapipes[nodes,test] @ file://$$(ls $(CURDIR)/$(VENV)/dist/manylinux/*.whl)"
-	.ci/outside wheel $(INSTALLED_TESTS) -- $(PYTEST)
+	.ci/outside wheel $(WHEEL_TESTS) -- $(PARALLEL) $(PYTEST)
 
 # No torch in this environment: the rooms under test do not import it. Leaks are counted by the C suite, which has no
-# interpreter in it; libstdc++ comes early because AddressSanitizer must find its __cxa_throw when it starts.
+# interpreter in it; libstdc++ comes early because AddressSanitizer must find its __cxa_throw when it starts. --capture=sys,
+# or pytest would swallow what they report. GCC's holds no lock of its allocator over a fork, so that a child of a process
+# whose threads allocate meanwhile may wait for one for ever: such tests have "forked_while" in their names, and are left
+# to all other lanes.
 library = $$($${CC:-cc} -print-file-name=$(1))
 lane-sanitizer: $(VENV)/dist/.sdist | $(VENV)/sanitizer/bin/python
 	rm -rf $(VENV)/dist/sanitizer
@@ -143,14 +155,19 @@ lane-sanitizer: $(VENV)/dist/.sdist | $(VENV)/sanitizer/bin/python
 	$(call INSTALL,sanitizer) --no-deps --reinstall $(VENV)/dist/sanitizer/*.whl
 	RUNNER="env LD_PRELOAD=$(call library,libasan.so):$(call library,libstdc++.so.6) PYTHONMALLOC=malloc \
 	    ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1" \
-	    .ci/outside sanitizer $(ENGINE_TESTS) -- --capture=sys $(PYTEST) # or pytest would swallow what they report
+	    .ci/outside sanitizer $(ENGINE_TESTS) -- --capture=sys -k "not forked_while" $(PYTEST)
+
+# The core's own tests once more, under ThreadSanitizer.
+lane-races: | $(VENV)/sanitizer/bin/python
+	$(call INSTALL,sanitizer) --constraint constraints.txt numpy pytest pytest-timeout pytest-xdist hypothesis
+	DATAPIPES_C_SANITIZER=thread $(VENV)/sanitizer/bin/python -m pytest $(PARALLEL) $(PYTEST) tests/c/test_c_suite.py
 
 ifeq ($(call has_python,3,13),1)
 lane-oldest: $(VENV)/dist/.wheel | $(VENV)/oldest/bin/python
 	$(call TORCH,oldest,constraints-oldest.txt)
 	$(call INSTALL,oldest) --constraint constraints-oldest.txt --reinstall-package torch-datapipes \
 	    "torch-datapipes[nodes,test] @ file://$$(ls $(CURDIR)/$(VENV)/dist/plain/*.whl)"
-	.ci/outside oldest $(INSTALLED_TESTS) -- $(PYTEST)
+	.ci/outside oldest $(INSTALLED_TESTS) -- $(PARALLEL) $(PYTEST)
 else
 lane-oldest:
 	@echo "SKIPPED: torch 2.6 has no wheel above Python 3.13, and this is $$($(PYTHON) --version)"

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
+import subprocess
 import sys
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -31,9 +35,22 @@ FOREIGN = ("RANK", "WORLD_SIZE", "OMPI_", "PMI_", "PMIX_", "SLURM_", "TORCHELAST
 """How variables of the surroundings begin that would change what a test sees."""
 
 
+_stores: list[weakref.ref[Any]] = []
+"""Back ends that were made before the last freeze."""
+
+
 def pytest_collection_finish() -> None:
     """Torch and pytest have made half a million objects by now that no test need look through again."""
     gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def objects_set_aside() -> Iterator[None]:
+    """Nor at those that the tests of a file have left; ``engine_left_empty`` would, after each test."""
+    yield
+    gc.collect()
+    _stores[:] = [weakref.ref(store) for store in _live_stores()]
     gc.freeze()
 
 
@@ -76,15 +93,39 @@ def engine_left_empty() -> Iterator[None]:
 
 
 def _held() -> dict[str, float]:
+    held: dict[str, float] = {}
+    for store in _live_stores():
+        for name, number in store.stats().items():
+            if name in LIVE and number:
+                held[name] = held.get(name, 0) + number
+    return held
+
+
+def _live_stores() -> list[Any]:
+    if "datapipes.backends.base" not in sys.modules:
+        return []
     from datapipes.backends.base import Backend
 
     classes = {Backend}
     while more := {sub for cls in classes for sub in cls.__subclasses__()} - classes:
         classes |= more
-    held: dict[str, float] = {}
-    for thing in gc.get_objects():
-        if type(thing) in classes:
-            for name, number in thing.stats().items():
-                if name in LIVE and number:
-                    held[name] = held.get(name, 0) + number
-    return held
+    older = [store for store in (ref() for ref in _stores) if store is not None]
+    return older + [thing for thing in gc.get_objects() if type(thing) in classes]
+
+
+@pytest.fixture
+def on_small_disk() -> Callable[[Path, str], list[str]]:
+    """``on_small_disk(folder, size)``: what a command begins with that is to have a disk of that size at
+    ``folder``. It ends by listing the folder. Skips where the kernel lets us mount no file system."""
+
+    def before(folder: Path, size: str) -> list[str]:
+        inside = f'mount -t tmpfs -o size={size} none {folder} && "$@" && ls -A {folder}'
+        own = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", inside, "sh"]
+        if (
+            shutil.which("unshare") is None
+            or subprocess.run([*own, "true"], capture_output=True, check=False).returncode
+        ):
+            pytest.skip("this machine lets us mount no file system to fill up")
+        return own
+
+    return before

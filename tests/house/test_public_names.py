@@ -24,6 +24,8 @@ DOORS = [
     "datapipes.backends.base",
     "datapipes.backends.registry",
     "datapipes.datasets",
+    "datapipes.datasets.ais",
+    "datapipes.datasets.daos",
     "datapipes.errors",
     "datapipes.index",
     "datapipes.iter",

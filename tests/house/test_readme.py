@@ -1,4 +1,4 @@
-"""The README's code runs: block after block, as a reader would paste it, over an embedded container."""
+"""The code of pages runs: block after block, as a reader would paste it, over an embedded container."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "datapipes/README.md", "CONTRIBUTING.md"]
+EXECUTED = ["README.md", "docs/daos.md"]
+PAGES = [*EXECUTED, "datapipes/README.md", "CONTRIBUTING.md"]
 
 BLOCK = re.compile(
     r"(?:^<!-- (?P<note>[^\n]*) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
@@ -59,10 +60,11 @@ def imagenet(daos_root: Path) -> Path:
 
 
 @pytest.mark.timeout(180)
-def test_the_code_of_the_readme_runs(imagenet: Path, tmp_path: Path) -> None:
-    code = runnable("README.md")
+@pytest.mark.parametrize("page", EXECUTED)
+def test_the_code_of_a_page_runs(imagenet: Path, tmp_path: Path, page: str) -> None:
+    code = runnable(page)
     assert code, "no block to run"
-    script = tmp_path / "readme.py"
+    script = tmp_path / "page.py"
     script.write_text(PREAMBLE + "\n".join(code))
     done = subprocess.run(
         [sys.executable, "-W", "error::UserWarning:datapipes", str(script)],
@@ -80,7 +82,7 @@ def test_the_code_of_the_readme_runs(imagenet: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_is_executed_or_says_why_not(page: str) -> None:
     for note, language, code in blocks(page):
-        executed = language == "python" and page == "README.md"
+        executed = language == "python" and page in EXECUTED
         if language and not executed:
             reason = note.removeprefix("not executed: ")
             assert note.startswith("not executed: "), f"{page}: say why this is not executed:\n{code}"
