@@ -488,6 +488,32 @@ static void test_faults(abi_dfs *mount)
 	dfs->dfs_release(object);
 }
 
+static void *read_some(void *mount)
+{
+	char buf[BYTES];
+	uint64_t got;
+	abi_obj *object = look_up(mount, "/dir/f00", O_RDONLY);
+	CHECK(read_now(mount, object, buf, BYTES, &got) == 0 && got == BYTES);
+	dfs->dfs_release(object);
+	return NULL;
+}
+
+static void test_a_release_ends_what_began_before_it(abi_dfs *mount)
+{
+	pthread_t thread;
+	standin.reset();
+	standin.set("STANDIN_COST", "sleep");
+	standin.set("STANDIN_READ_US", "100000"); /* then it would wait for a release */
+	standin.set("STANDIN_FAIL", "dfs_read:*=never");
+	CHECK(pthread_create(&thread, NULL, read_some, mount) == 0);
+	while (!standin.count("dfs_read"))
+		usleep(1000);
+	usleep(10000);
+	standin.reset();
+	standin.release();
+	CHECK(pthread_join(thread, NULL) == 0);
+}
+
 static void test_a_second_trip_when_the_size_is_not_known(abi_dfs *mount)
 {
 	char buf[BYTES + 1];
@@ -553,6 +579,7 @@ int main(void)
 	RUN_ON_MOUNT(test_reading_past_the_end_and_through_stale_handles);
 	RUN_ON_MOUNT(test_queue);
 	RUN_ON_MOUNT(test_faults);
+	RUN_ON_MOUNT(test_a_release_ends_what_began_before_it);
 	RUN_ON_MOUNT(test_a_second_trip_when_the_size_is_not_known);
 	RUN_ON_MOUNT(test_a_child_reads_wrong_bytes_until_reinit);
 	world_remove();

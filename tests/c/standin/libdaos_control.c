@@ -89,13 +89,13 @@ static int parse_fault(char *text, struct fault *out)
 		out->to = *end ? __LONG_MAX__ : out->from;
 	}
 	out->what.is_short = strcmp(what, "short") == 0;
-	out->what.is_never = strcmp(what, "never") == 0;
+	out->what.until = strcmp(what, "never") == 0;
 	out->dead = strcmp(what, "dead") == 0;
 	if (strncmp(what, "late:", 5) == 0)
 		out->what.late = atoi(what + 5);
 	else
 		out->what.code = atoi(what);
-	return out->what.is_short || out->what.is_never || out->dead || out->what.late > 0 || out->what.code > 0 ? 0 : -1;
+	return out->what.is_short || out->what.until || out->dead || out->what.late > 0 || out->what.code > 0 ? 0 : -1;
 }
 
 static int parse_faults(const char *text)
@@ -260,6 +260,7 @@ struct standin_fault standin_enter(const char *function, int remote)
 		if (fault->dead)
 			dead = 1;
 		what = fault->what;
+		what.until = what.until ? standin_next_release() : 0;
 	}
 	if (dead && remote > 0)
 		what.code = EIO;

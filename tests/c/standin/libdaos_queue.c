@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <time.h>
@@ -30,7 +31,7 @@ struct queue {
 
 struct job {
 	int64_t due;
-	int never;
+	unsigned until; /* see standin_fault */
 	abi_event *event;
 	int (*fn)(void *arg);
 	void *arg;
@@ -40,7 +41,7 @@ struct job {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t due; /* for the thread */
 static pthread_cond_t released = PTHREAD_COND_INITIALIZER;
-static unsigned releases;
+static atomic_uint releases;
 static struct queue queues[MOST_QUEUES];
 static struct job *jobs, *last_job; /* by time */
 static int thread_runs;
@@ -136,7 +137,7 @@ static void complete_locked(abi_event *event, int error)
 static struct job *next_job(void)
 {
 	struct job *job = jobs;
-	while (job && job->never)
+	while (job && job->until > atomic_load(&releases))
 		job = job->next;
 	return job;
 }
@@ -203,7 +204,7 @@ static int start_thread_locked(void)
 	return 0;
 }
 
-int standin_launch(abi_event *event, int64_t delay_ns, int never, int (*fn)(void *arg), void *arg)
+int standin_launch(abi_event *event, int64_t delay_ns, unsigned until, int (*fn)(void *arg), void *arg)
 {
 	struct job *job = malloc(sizeof(*job));
 	if (!job)
@@ -216,7 +217,7 @@ int standin_launch(abi_event *event, int64_t delay_ns, int never, int (*fn)(void
 		free(job);
 		return leave(EINVAL);
 	}
-	*job = (struct job){.due = standin_now() + delay_ns, .never = never, .event = event, .fn = fn, .arg = arg};
+	*job = (struct job){.due = standin_now() + delay_ns, .until = until, .event = event, .fn = fn, .arg = arg};
 	in->state = EVENT_RUNNING;
 	queue->running++;
 	standin_live(LIVE_READS, 1);
@@ -234,19 +235,22 @@ int standin_launch(abi_event *event, int64_t delay_ns, int never, int (*fn)(void
 void standin_release(void)
 {
 	enter();
-	for (struct job *job = jobs; job; job = job->next)
-		job->never = 0;
-	releases++;
+	atomic_fetch_add(&releases, 1);
 	pthread_cond_signal(&due);
 	pthread_cond_broadcast(&released);
 	leave(0);
 }
 
-void standin_hang(void)
+unsigned standin_next_release(void)
+{
+	return atomic_load(&releases) + 1;
+}
+
+void standin_hang(unsigned until)
 {
 	enter();
 	standin_live(LIVE_READS, 1);
-	for (unsigned before = releases; before == releases;)
+	while (until > atomic_load(&releases))
 		pthread_cond_wait(&released, &lock);
 	standin_live(LIVE_READS, -1);
 	leave(0);

@@ -73,14 +73,14 @@ static int transfer_later(void *arg)
 	return rc;
 }
 
-static int start(const struct transfer *job, int64_t delay_ns, int never, abi_event *event)
+static int start(const struct transfer *job, int64_t delay_ns, unsigned until, abi_event *event)
 {
 	struct transfer *copy = malloc(sizeof(*copy));
 	if (!copy)
 		return ENOMEM;
 	*copy = *job;
 	atomic_fetch_add(&job->object->reads, 1);
-	int rc = standin_launch(event, delay_ns, never, transfer_later, copy);
+	int rc = standin_launch(event, delay_ns, until, transfer_later, copy);
 	if (rc) {
 		atomic_fetch_sub(&job->object->reads, 1);
 		free(copy);
@@ -112,11 +112,11 @@ int dfs_read(abi_dfs *dfs, abi_obj *object, abi_sgl *sgl, uint64_t offset, uint6
 	unsigned count = trips(object, sgl, offset);
 	if (event) {
 		int64_t delay = standin_pay_later(COST_READ, count) + standin_number("STANDIN_DELAY_US") * 1000;
-		return start(&job, delay, fault.is_never, event);
+		return start(&job, delay, fault.until, event);
 	}
 	standin_pay(COST_READ, count);
-	if (fault.is_never)
-		standin_hang();
+	if (fault.until)
+		standin_hang(fault.until);
 	return transfer(&job);
 }
 
@@ -131,10 +131,10 @@ int dfs_write(abi_dfs *dfs, abi_obj *object, abi_sgl *sgl, uint64_t offset, abi_
 		return EPERM;
 	struct transfer job = {.object = object, .sgl = *sgl, .offset = offset, .late = fault.late};
 	if (event)
-		return start(&job, standin_pay_later(COST_WRITE, 1), fault.is_never, event);
+		return start(&job, standin_pay_later(COST_WRITE, 1), fault.until, event);
 	standin_pay(COST_WRITE, 1);
-	if (fault.is_never)
-		standin_hang();
+	if (fault.until)
+		standin_hang(fault.until);
 	return transfer(&job);
 }
 

@@ -64,7 +64,8 @@ enum standin_live { LIVE_INITS, LIVE_MOUNTS, LIVE_OBJECTS, LIVE_QUEUES, LIVE_EVE
 struct standin_fault {
 	int code; /* return it, if not 0 */
 	int late; /* complete with it, if not 0 */
-	int is_short, is_never;
+	int is_short;
+	unsigned until; /* the standin_release() that ends it, counted from 1; 0: none has to */
 };
 
 /* A call begins: count it, and see what is to go wrong. remote: 1 needs the connection, 0 does not, -1 is none of
@@ -96,9 +97,10 @@ struct standin_container {
 int standin_opened(abi_handle pool, abi_handle cont, struct standin_container *out);
 
 /* queue.c. Run fn(arg), which gives ev_error, on another thread after so many ns, then complete the event. */
-int standin_launch(abi_event *event, int64_t delay_ns, int never, int (*fn)(void *arg), void *arg);
-/* Return after the next standin_release(). */
-void standin_hang(void);
+int standin_launch(abi_event *event, int64_t delay_ns, unsigned until, int (*fn)(void *arg), void *arg);
+/* What the next standin_release() counts as. A call that begins before one and waits after it is ended by it as well. */
+unsigned standin_next_release(void);
+void standin_hang(unsigned until);
 /* 1 in a forked child that has not called daos_reinit: what it reads is wrong. */
 int standin_astray(void);
 int standin_thread_is_old(void);
