@@ -31,6 +31,7 @@ from datapipes.errors import (
 from datapipes.records import UNKNOWN_SIZE
 from datapipes.testing.ais_server import AisServer
 from datapipes.testing.ais_server.names import Bck
+from datapipes.testing.backend_hooks import wait_until
 from datapipes.urls import quote_name
 
 MIXED = [
@@ -164,26 +165,29 @@ def test_what_cannot_be_listed_is_a_url_error(cluster: AisCluster, url: str, aft
         list(list_objects(cluster, url, start_after=after))
 
 
-def test_next_page_is_under_way_while_one_is_used(server: AisServer, cluster: AisCluster) -> None:
+def test_next_page_is_fetched_while_one_is_used(server: AisServer, cluster: AisCluster) -> None:
     server.delay(150, node="proxy")
-    entries = list_objects(cluster, "ais://many", page_size=250)
-    began = time.monotonic()
+    idle, entries = threading.active_count(), list_objects(cluster, "ais://many", page_size=250)
     assert next(entries).url == "ais://many/0000"
-    first_s = time.monotonic() - began
-    for _ in range(3):
+    for page in range(2, 5):
         [next(entries) for _ in range(248)]
-        time.sleep(0.3)  # a consumer at work
-        began = time.monotonic()
+        come_ahead(server, page, idle)
         next(entries), next(entries)
-        assert time.monotonic() - began < 0.1 < first_s
     assert len(list(entries)) == 1000 - 1 - 3 * 250
     server.clear()
 
 
+def come_ahead(server: AisServer, pages: int, idle: int) -> None:
+    """So many pages have come while nobody asks for one: the thread that fetched the last has ended."""
+    assert wait_until(lambda: server.counts() == {"proxy GET": pages})
+    assert wait_until(lambda: threading.active_count() <= idle)
+
+
 def test_pages_are_fetched_one_ahead_and_no_further(server: AisServer, cluster: AisCluster) -> None:
-    entries = list_objects(cluster, "ais://many", page_size=100)
+    idle, entries = threading.active_count(), list_objects(cluster, "ais://many", page_size=100)
     next(entries)
-    time.sleep(0.3)
+    come_ahead(server, 2, idle)
+    time.sleep(0.2)
     assert server.counts() == {"proxy GET": 2}
     with contextlib.closing(entries):  # type: ignore[type-var]
         pass
@@ -204,9 +208,9 @@ def test_small_listing_needs_one_request_and_no_thread(server: AisServer, cluste
 def test_error_of_a_later_page_comes_after_the_entries_before_it(
     server: AisServer, cluster: AisCluster
 ) -> None:
-    entries = list_objects(cluster, "ais://many", page_size=100)
+    idle, entries = threading.active_count(), list_objects(cluster, "ais://many", page_size=100)
     first = next(entries)
-    time.sleep(0.2)  # the second page has come
+    come_ahead(server, 2, idle)
     server.fail(403, node="proxy")
     found = [first]
     with pytest.raises(AccessDeniedError) as caught:
@@ -229,9 +233,9 @@ def test_proxy_that_is_gone_is_a_connection_error() -> None:
 
 
 def test_interrupt_is_heard_while_a_page_is_awaited(server: AisServer, cluster: AisCluster) -> None:
-    entries = list_objects(cluster, "ais://many", page_size=100)
+    idle, entries = threading.active_count(), list_objects(cluster, "ais://many", page_size=100)
     next(entries)
-    time.sleep(0.2)
+    come_ahead(server, 2, idle)
     server.delay(5000, node="proxy")
     for _ in range(99):
         next(entries)
