@@ -61,8 +61,6 @@ class Batch:
         strays: takes the items that the answer has left out, to be asked for singly.
     """
 
-    position = -1  # it has no place of its own among the results
-
     def __init__(
         self,
         items: list[Item],
@@ -100,6 +98,11 @@ class Batch:
         return not self.done
 
     # --- while the answer comes in
+
+    @property
+    def position(self) -> int:
+        """That of the item whose bytes come next; at the end, of the last."""
+        return self._items[min(self._at, len(self._items) - 1)].position
 
     @property
     def claim(self) -> Item | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any, Protocol
 
 __all__ = ["Budget", "Claim"]
@@ -32,14 +31,15 @@ class Budget:
         self._spare = limit // 8
         self._limit = limit - self._spare
         self._used = self._early = 0
-        self._line: deque[Claim] = deque()
-        self._held: dict[int, Claim] = {}  # promised in turn, in the order of their positions
+        # By position, and in that order: those that wait for their turn, and those whose turn has come.
+        self._line: dict[int, Claim] = {}
+        self._held: dict[int, Claim] = {}
         self.starved: list[Any] = []
         """Whoever has to be told when there is memory for it."""
 
     def enter(self, claim: Claim) -> None:
         """Stand in line; claims enter in the order of the requests."""
-        self._line.append(claim)
+        self._line[claim.position] = claim
 
     def ask(self, claim: Claim) -> bool:
         """Whether ``claim`` may have what it needs now."""
@@ -53,15 +53,14 @@ class Budget:
         return True
 
     def give_back(self, claim: Claim) -> None:
-        """The bytes of ``claim`` are free again; it has left the line or never needed anything."""
+        """The bytes of ``claim`` are free again, and it is forgotten."""
         if claim.holds >= 0:
             self._used -= claim.holds
             claim.holds = -1
             del self._held[claim.position]
-        elif claim.early >= 0:
-            self._early -= claim.early
-            claim.early = -1
-        claim.need = 0  # if it still stands in line, it asks for nothing
+        else:
+            self._line.pop(claim.position, None)
+            self._leave_early(claim)
         self._serve()
 
     def grow(self, claim: Claim, more: int) -> bool:
@@ -95,15 +94,16 @@ class Budget:
         claim.need = size
 
     def _serve(self) -> None:
-        line = self._line
-        while line and line[0].need >= 0:
-            head = line[0]
-            if self._used and self._used + head.need > self._limit:
+        while self._line:
+            head = next(iter(self._line.values()))
+            if head.need < 0 or (self._used and self._used + head.need > self._limit):
                 return
-            if head.early >= 0:
-                self._early -= head.early
-                head.early = -1
+            self._leave_early(head)
             head.holds = head.need
             self._used += head.need
-            self._held[head.position] = head
-            line.popleft()
+            self._held[head.position] = self._line.pop(head.position)
+
+    def _leave_early(self, claim: Claim) -> None:
+        if claim.early >= 0:
+            self._early -= claim.early
+            claim.early = -1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
@@ -54,7 +55,8 @@ class Flight:
         self.going: dict[int, Item] = {}
         """Items by position."""
         self._hungry: deque[Item] = deque()  # known sizes that wait for memory
-        self._to_start: deque[Exchange] = deque()
+        self._to_start: list[tuple[int, int, Exchange]] = []  # a heap: (position, order of coming, exchange)
+        self._queued = 0
         self._later: list[tuple[float, Exchange]] = []
         self._away_s = 0.0
         self._left = time.monotonic()
@@ -102,7 +104,7 @@ class Flight:
                     self._plan(some[0].begin())
                 else:
                     batch = Batch(some, batching, self._options, arrived=self._arrived, strays=self._strays)
-                    self._to_start.append(batch.together())
+                    self._queue(batch.together())
 
     def _note_batches(self) -> None:
         """Deal with what batches have brought, or left out."""
@@ -120,7 +122,12 @@ class Flight:
             if wait_s:
                 self._later.append((self._now() + wait_s, exchange))
             else:
-                self._to_start.append(exchange)
+                self._queue(exchange)
+
+    def _queue(self, exchange: Exchange) -> None:
+        """``exchange`` may start: what is tried again goes before what has not been tried yet."""
+        self._queued += 1
+        heapq.heappush(self._to_start, (exchange.item.position, self._queued, exchange))
 
     def send(self) -> None:
         """Start what may start."""
@@ -135,7 +142,7 @@ class Flight:
             self._feed()
         started = False
         while self._to_start and self._may_start(driver):
-            exchange = self._to_start.popleft()
+            exchange = heapq.heappop(self._to_start)[-1]
             item = exchange.item
             if item.wants(exchange):
                 started = self._start(driver, item, exchange) or started
@@ -146,8 +153,10 @@ class Flight:
     def _may_start(self, driver: Driver) -> bool:
         if len(driver.active) < self.depth:
             return True
-        # Batches may all wait for memory, and it for what the first of them has left out.
-        return self._batching is not None and all(ch.exchange.paused for ch in driver.active.values())
+        # All may wait for memory, and it for what comes before them all.
+        first = self._to_start[0][0]
+        exchanges = (channel.exchange for channel in driver.active.values())
+        return all(exchange.paused and exchange.item.position > first for exchange in exchanges)
 
     def _feed(self) -> None:
         """Let go on what waited for memory and may have it now."""
@@ -182,7 +191,8 @@ class Flight:
             due = [exchange for at, exchange in self._later if at <= now]
             if due:
                 self._later = [entry for entry in self._later if entry[0] > now]
-                self._to_start.extend(due)
+                for exchange in due:
+                    self._queue(exchange)
         self.send()
         if not self.going:
             return
@@ -211,7 +221,8 @@ class Flight:
         return exchange.broken
 
     def _land(self, item: Item) -> None:
-        if item.done and self.going.pop(item.position, None) is not None:
+        if item.done and self.going.get(item.position) is item:
+            del self.going[item.position]
             self._landed(item)
 
     def _sweep(self, driver: Driver) -> None:

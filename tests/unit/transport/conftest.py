@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import resource
 import signal
 import ssl
 import subprocess
@@ -114,6 +115,12 @@ def in_child(work: Callable[[], bool]) -> bool:
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def allow_descriptors(more: int) -> None:
+    """This process may open so many more; those that it has may have any numbers."""
+    limit = len(os.listdir("/dev/fd")) + more
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 
 
 @pytest.fixture(scope="session")

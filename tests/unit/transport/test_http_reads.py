@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from datapipes.errors import OptionError
 from datapipes.transport.http import HttpReads, HttpRequest
 
-from .conftest import Reader, Serve, in_child, taken_under_signals
+from .conftest import Reader, Serve, allow_descriptors, in_child, taken_under_signals
 from .raw_server import Asked, Line
 
 
@@ -236,8 +236,7 @@ def test_descriptors_bound_what_is_in_flight(serve: Serve, reader: Reader) -> No
     server = serve(after_company(51))
 
     def read() -> bool:
-        in_use = max(map(int, os.listdir("/dev/fd")))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (in_use + 150, in_use + 150))
+        allow_descriptors(150)
         results = list(reader.reads(requests(server.url, [10] * 300), max_in_flight=250))
         return [result.error for result in results] == [None] * 300
 
