@@ -61,7 +61,7 @@ class Driver:
         self._idle: deque[Channel] = deque()
         self.active: dict[pycurl.Curl, Channel] = {}
         self.busiest = 0
-        """The most transfers at once in this reading."""
+        """The most transfers at once, and so connections: they are kept."""
         multi.setopt(pycurl.M_SOCKETFUNCTION, call_log(self._changes))
         multi.setopt(pycurl.M_TIMERFUNCTION, self._timers.append)
 
@@ -70,7 +70,6 @@ class Driver:
 
         libcurl counts busy connections among those it keeps: told to keep fewer, it closes one for each new.
         """
-        self.busiest = 0
         self._multi.setopt(pycurl.M_MAXCONNECTS, max(depth, self.options.idle_connections))
 
     def channel(self) -> Channel:
@@ -198,6 +197,14 @@ class _Drivers:
         self.all: list[Driver] = []
         self.idle: list[Driver] = []  # the one used last stands last
 
+    def let_go(self, most: int, connections: int) -> list[Driver]:
+        """Those to be closed so that so many stay idle, with so many connections. The lock is held."""
+        gone = []
+        while len(self.idle) > most or sum(driver.busiest for driver in self.idle) > connections:
+            gone.append(self.idle.pop(0))
+        self.all = [driver for driver in self.all if driver not in gone]
+        return gone
+
 
 _drivers: _Drivers | None = None
 
@@ -238,26 +245,40 @@ def _idle_or_new(options: HttpOptions) -> Driver:
 
 
 def take_back(driver: Driver) -> None:
-    """Keep a driver, idle again, for the next reader, unless more connections than may idle are open."""
-    here = _here()
+    """Keep a driver for the next reader, but of all idle ones together no more connections than may idle."""
+    here, most = _here(), driver.options.idle_connections
     with here.lock:
         if driver not in here.all:  # its process was forked: it is the parent's
             return
-        here.idle.append(driver)
-        too_many = driver.busiest > driver.options.idle_connections
-        if not too_many and len(here.idle) <= _IDLE_DRIVERS:
-            return
-        closing = here.idle.pop(-1 if too_many else 0)
-        here.all.remove(closing)
-    closing.close()
+        if driver.busiest > most:
+            here.all.remove(driver)
+            closing = [driver]
+        else:
+            here.idle.append(driver)
+            closing = here.let_go(_IDLE_DRIVERS, most)
+    _close(closing)
+
+
+def _close(drivers: list[Driver]) -> None:
+    for driver in drivers:
+        driver.close()
 
 
 def most_in_flight(wanted: int) -> int:
-    """``wanted``, or as many connections as this process may still open.
+    """``wanted``, or as many connections as this process may still open, and be it without idle ones.
 
     Beyond that libcurl reports connections as refused, which they are not.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft > 8 * (wanted + _SPARE_DESCRIPTORS):
         return wanted
-    return max(1, min(wanted, soft - len(os.listdir("/dev/fd")) - _SPARE_DESCRIPTORS))
+    if _free(soft) < wanted:
+        here = _here()
+        with here.lock:
+            idle = here.let_go(0, 0)
+        _close(idle)
+    return max(1, min(wanted, _free(soft)))
+
+
+def _free(limit: int) -> int:
+    return limit - len(os.listdir("/dev/fd")) - _SPARE_DESCRIPTORS

@@ -96,7 +96,7 @@ class HttpOptions:
             Without it, and with all others, each request on its way has a connection of HTTP/1.1.
         proxy: a proxy's URL. The environment's proxies are not used.
         no_proxy: hosts that are reached without it, separated by commas.
-        idle_connections: how many are kept open between requests.
+        idle_connections: how many are kept open between readings, of all that are idle together.
     """
 
     headers_for: Callable[[Origin], tuple[str, ...]] = no_headers

@@ -188,6 +188,34 @@ def test_connections_of_many_sets_of_options_are_not_all_kept(serve: Serve, read
     assert len(os.listdir("/dev/fd")) - before < 8 * (2 * 8 + 2)
 
 
+def test_connections_that_idle_are_bounded_whatever_their_options(serve: Serve, reader: Reader) -> None:
+    before = len(os.listdir("/dev/fd"))
+    for i in range(4):
+        url = serve(after_company(40)).url
+        options = reader.options(idle_connections=60, stall_timeout_s=20.0 + i)
+        list(reader.reads(requests(url, [10] * 40), options=options, max_in_flight=40))
+    deadline = time.monotonic() + 20
+    while len(os.listdir("/dev/fd")) - before > 120 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(os.listdir("/dev/fd")) - before <= 120  # both ends of forty, and of each server some
+
+
+def test_idle_connections_make_room_for_those_of_another_reading(serve: Serve, reader: Reader) -> None:
+    first, second = serve(after_company(80)), serve(after_company(100))
+
+    def read() -> bool:
+        allow_descriptors(150)
+        errors = []
+        for number, server in (80, first), (100, second):
+            options = reader.options(stall_timeout_s=20.0 + number, idle_connections=100)
+            reads = reader.reads(requests(server.url, [10] * number), options=options, max_in_flight=number)
+            errors += [result.error for result in reads]
+        return errors == [None] * 180
+
+    assert in_child(read)
+    assert second.most_at_once == 100
+
+
 def in_chunks(asked: Asked, line: Line) -> None:
     """The same, without saying how many bytes there are."""
     data = content(int(asked.target.split("/")[1]))
