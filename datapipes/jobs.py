@@ -88,13 +88,16 @@ class Job:
         key: str,
         build: Callable[[Path], FileIndex],
         *,
+        epoch: int | None = None,
         timeout_s: float = DEFAULT_BUILD_TIMEOUT_S,
     ) -> FileIndex:
         """The index for ``key``: the first process that asks builds it, all the others map what it built.
 
         Args:
-            key: says all that the names depend on: sources, options, ordinal, and the epoch if they do.
+            key: says all that the names depend on: sources, options, ordinal.
             build: writes the index to the path that it is given, and returns it.
+            epoch: there is one for each epoch. Building one deletes those of epochs before the last:
+                who has them open keeps them.
             timeout_s: bound for waiting while another process builds.
 
         Raises:
@@ -103,6 +106,8 @@ class Job:
             was killed.
         """
         path = self._file("index", key)
+        if epoch is not None:
+            path = path.with_name(f"{path.name}.{epoch}")
         index = _opened(path)
         if index is not None:
             return index
@@ -113,6 +118,8 @@ class Job:
                 return index
             for left in path.parent.glob(f".{path.name}.*.partial"):  # of a builder that was killed
                 left.unlink(missing_ok=True)
+            if epoch is not None:
+                _delete_epochs_before(epoch - 1, path.with_suffix(""))
             return build(path)
 
     def drop_index(self, key: str) -> None:
@@ -166,6 +173,13 @@ def _opened(path: Path) -> FileIndex | None:
         return FileIndex.open(path)
     except (FileMissingError, IndexFileError):
         return None
+
+
+def _delete_epochs_before(first: int, series: Path) -> None:
+    for path in series.parent.glob(f"{series.name}.*"):
+        epoch = path.name.removeprefix(f"{series.name}.").partition(".")[0]
+        if epoch.isdecimal() and int(epoch) < first:
+            path.unlink(missing_ok=True)
 
 
 def _as_file_name(job_id: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 from datapipes.backends.base import DEFAULT_HANDLE_CACHE_BYTES, Backend
@@ -91,15 +92,16 @@ class ListFiles(IndexedStage):
         return replace(whole_index(self._listed(epoch), own), relisted=self.relist == "epoch")
 
     def _listed(self, epoch: int) -> FileIndex:
-        listed = 0 if self.relist == "job" else epoch
+        listed = None if self.relist == "job" else epoch
         known = self._known
         if known is None or known[0] != listed:
             urls = (
                 [self.sources] if isinstance(self.sources, str) else [n.url for n in read_names(self.sources)]
             )
-            options = json.dumps([urls, self.recursive, self.masks, listed, self._asked])
+            options = json.dumps([urls, self.recursive, self.masks, self._asked])
             key = f"list-{self._ordinal}-{digest(options)}"
-            known = (listed, self._job.shared_index(key, lambda path: self._build(urls, path)))
+            build = partial(self._build, urls)
+            known = (listed, self._job.shared_index(key, build, epoch=listed))
             self._known = known
         return known[1]
 
@@ -114,7 +116,7 @@ class ListFiles(IndexedStage):
             **self._asked,
         )
 
-    _known: tuple[int, FileIndex] | None
+    _known: tuple[int | None, FileIndex] | None
 
     def _live(self) -> State:
         return {**super()._live(), "_known": None}

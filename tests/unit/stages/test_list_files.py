@@ -87,6 +87,26 @@ def test_relist_epoch_lists_once_an_epoch_and_sees_new_files(store: Any) -> None
     assert len(LISTED) == 2
 
 
+def test_relisted_epochs_before_the_last_leave_nothing_in_the_job(store: Any) -> None:
+    store.fill(3)
+    stage = ListFiles(f"{store.root}/d", relist="epoch")
+    other = ListFiles(f"{store.root}/d", relist="epoch")
+    assert len(list(other)) == 3
+
+    def files() -> set[str]:
+        return {path.name for path in Job.current().path.glob("index-*")}
+
+    left = files()
+    seen = [files() - left]
+    for _ in range(5):
+        stage.reset()
+        assert len(list(stage)) == 3
+        seen.append(files() - left)
+    assert [len(names) for names in seen] == [0, *[len(seen[1]) * k for k in (1, 2, 2, 2, 2)]]
+    assert left <= files()  # of others nothing is deleted
+    assert seen[3].isdisjoint(seen[5])
+
+
 def test_relist_job_keeps_its_names(store: Any) -> None:
     urls = store.fill(3)
     stage = ListFiles(f"{store.root}/d")
