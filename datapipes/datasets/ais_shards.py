@@ -12,8 +12,9 @@ from datapipes.backends.base import DEFAULT_TIMEOUT_S
 from datapipes.datasets.ais_found import Found, overridden
 from datapipes.datasets.ais_iter import AISBaseIterDataset
 from datapipes.datasets.ais_reads import FoundReader
-from datapipes.datasets.ais_walk import Progress, Walk, progress_bar, resumed
+from datapipes.datasets.ais_walk import EXTRA_KEY, Progress, Walk, progress_bar, resumed
 from datapipes.errors import OptionError, ShardError, StateError
+from datapipes.stages.state import State
 from datapipes.tar import tar_members
 from datapipes.urls import parse_url
 
@@ -107,12 +108,22 @@ class AISShardReader(AISBaseIterDataset):
         return len(self._group([(parse_url(url).options or "", 0, 0) for url, _ in listing]))
 
     def __iter__(self) -> Iterator[tuple[str, dict[str, bytes]]]:
-        return Walk(self, "ais_shard_reader")
+        return _KeyedWalk(self, "ais_shard_reader")
+
+    @property
+    def observed_keys(self) -> list[str]:
+        """The extensions that have been seen; for ``Walk``."""
+        return sorted(self._observed_keys)
+
+    @observed_keys.setter
+    def observed_keys(self, keys: list[str]) -> None:
+        self._observed_keys = set(keys)
 
     def outputs(self, progress: Progress) -> Iterator[tuple[str, dict[str, bytes]]]:
         """The samples after ``progress``; for ``Walk``."""
-        if progress.position or progress.within:
-            self._observed_keys = set(_saved_keys(progress))
+        if progress.position or progress.within or KEYS in progress.extra:
+            self.observed_keys = _saved_keys(progress.extra)
+        progress.extra = {KEYS: self.observed_keys}
         own = overridden(self, AISShardReader, ["_read_samples_from_shards"])
         founds, worker = self._shares()
         results = self._reader.read(resumed(founds, progress, _name))
@@ -123,7 +134,7 @@ class AISShardReader(AISBaseIterDataset):
                 length, samples = (
                     self._own(content) if own else self._samples(content, found.url or found.name)
                 )
-                keys = sorted(self._observed_keys)
+                keys = self.observed_keys
                 progress.extra = {KEYS: keys}
                 skip = progress.within
                 rest = islice(samples, skip, None)
@@ -160,6 +171,24 @@ class AISShardReader(AISBaseIterDataset):
 
     def _group(self, members: Members) -> Groups:
         return (_by_basename if self._grouping == "basename" else _by_folder)(members)
+
+
+class _KeyedWalk(Walk[tuple[str, dict[str, bytes]]]):
+    """A state has the extensions seen also where no sample has been given: those of the epochs before."""
+
+    def __init__(self, dataset: AISShardReader, kind: str) -> None:
+        super().__init__(dataset, kind)
+        self._reader = dataset
+
+    def state_dict(self) -> State:
+        state = super().state_dict()
+        state[EXTRA_KEY].setdefault(KEYS, self._reader.observed_keys)
+        return state
+
+    def load_state_dict(self, state_dict: State) -> None:
+        super().load_state_dict(state_dict)
+        if KEYS in state_dict[EXTRA_KEY]:  # now, because an executor may drop this walk and begin another
+            self._reader.observed_keys = _saved_keys(state_dict[EXTRA_KEY])
 
 
 def _cut_out(content: bytes, groups: Groups) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -229,8 +258,8 @@ def _names_of(paths: list[str]) -> list[str]:
     return [path if counts[name] > 1 else name for path, name in zip(paths, names, strict=True)]
 
 
-def _saved_keys(progress: Progress) -> list[str]:
-    keys = progress.extra.get(KEYS)
+def _saved_keys(extra: dict[str, Any]) -> list[str]:
+    keys = extra.get(KEYS)
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise StateError(f"the state is damaged: its {KEYS!r} is {keys!r:.200}")
     return keys

@@ -89,17 +89,14 @@ class AISMultiShardStream(IterableDataset[tuple[bytes, ...]]):
                 progress.extra = {STREAMS: [stream.mark() for stream in streams]}
                 if (progress.position - 1) % workers == worker:
                     yield members
+            progress.extra = {}  # a state of the end starts anew
         finally:
             for stream in streams:
                 stream.close()
 
     def _streams(self, progress: Progress) -> list[_Stream]:
         own = overridden(self, AISMultiShardStream, ["_get_shard_objects_iterator"])
-        marks = progress.extra.get(STREAMS, [[0, 0]] * len(self._data_sources))
-        if not isinstance(marks, list) or len(marks) != len(self._data_sources):
-            raise StateError(
-                f"the state is of {marks!r:.200}, and there are {len(self._data_sources)} series of shards"
-            )
+        marks = _saved_marks(progress, len(self._data_sources))
         streams = []
         for source, mark in zip(self._data_sources, marks, strict=True):
             stream = _Stream(f"{source.bucket_name}/{source.prefix}", *mark)
@@ -207,6 +204,19 @@ class _Stream:
         close = getattr(self._source, "close", None)
         if close is not None:
             close()
+
+
+def _saved_marks(progress: Progress, count: int) -> list[list[int]]:
+    """Where each of ``count`` series was."""
+    if not progress.position:
+        return [[0, 0]] * count
+    marks = progress.extra.get(STREAMS)
+    if not isinstance(marks, list) or len(marks) != count:
+        raise StateError(f"the state is of {marks!r:.200}, and there are {count} series of shards")
+    for mark in marks:
+        if not isinstance(mark, list) or len(mark) != 2 or not all(type(part) is int for part in mark):
+            raise StateError(f"the state is damaged: its {STREAMS!r} is {marks!r:.200}")
+    return marks
 
 
 def _unpacked(content: bytes, found: Found) -> Generator[bytes, None, None]:

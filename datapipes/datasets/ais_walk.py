@@ -36,7 +36,8 @@ EXTRA_KEY = "extra"
 class Progress:
     """How far an iteration has come: units (objects, shards, batches), and outputs of the present unit.
 
-    ``last`` is the name of the unit that the latest output came from; ``extra`` is the dataset's own.
+    ``last`` is the name of the unit that the latest output came from; ``extra`` is the dataset's own. What it
+    holds at the end stays when the iteration starts anew.
     """
 
     position: int = 0

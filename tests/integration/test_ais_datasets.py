@@ -232,6 +232,30 @@ def test_iterable_datasets_resume_at_every_item(name: str, workers: int, cluster
     json.dumps(states[0])
 
 
+@pytest.mark.parametrize(("workers", "persistent"), [(0, False), (2, False), (2, True)])
+@pytest.mark.parametrize("name", ["iter", "shards", "streams"])
+def test_the_epoch_after_a_state_of_the_end_is_the_one_that_would_have_come(
+    name: str, workers: int, persistent: bool, cluster: Cluster
+) -> None:
+    stateful = pytest.importorskip("torchdata.stateful_dataloader", reason="needs torchdata 0.11")
+
+    def make() -> Any:
+        return stateful.StatefulDataLoader(
+            ITERABLE[name](ais, cluster), batch_size=None, num_workers=workers, persistent_workers=persistent
+        )
+
+    def epoch(loader: Any) -> list[Any]:
+        return [item for item in loader]  # noqa: C416 - list() asks for the length
+
+    loader = make()
+    assert epoch(loader)
+    state = copy.deepcopy(loader.state_dict())
+    expected = epoch(loader)
+    again = make()
+    again.load_state_dict(state)
+    assert epoch(again) == expected
+
+
 @pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.parametrize("sampled", ["resumable", "dynamic", "dynamic-shuffled"])
 def test_map_datasets_resume_at_every_batch(sampled: str, workers: int, cluster: Cluster) -> None:

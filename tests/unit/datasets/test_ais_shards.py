@@ -130,6 +130,22 @@ def test_a_state_goes_on_with_the_next_sample_and_its_keys(client: Any, server: 
         next(again)
 
 
+def test_a_state_between_epochs_has_the_keys_of_the_epochs_before(client: Any) -> None:
+    dataset = AISShardReader(client.bucket("b"))
+    walk: Any = iter(dataset)
+    first = given(walk)
+    begun: Any = iter(dataset)
+    states = [json.loads(json.dumps(each.state_dict())) for each in (walk, begun)]
+    second = given(dataset)
+    assert second != first == SAMPLES
+    for state in states:
+        again = AISShardReader(client.bucket("b"))
+        resumed: Any = iter(again)
+        resumed.load_state_dict(state)
+        assert given(resumed) == second
+        assert given(again) == second
+
+
 def test_equal_names_in_different_folders_stay_apart(client: Any) -> None:
     bucket = client.bucket("odd")
     options: dict[str, Any] = {"prefix_map": {bucket: "folders"}}
@@ -232,6 +248,26 @@ def test_streams_resume_at_every_tuple_without_the_shards_before(server: AisServ
     other.load_state_dict(states[1])
     with pytest.raises(StateError, match="series of shards"):
         next(other)
+
+
+def test_streams_start_anew_from_a_state_of_the_end(server: AisServer) -> None:
+    dataset = AISMultiShardStream(series(server, "left", "right"))
+    walk: Any = iter(dataset)
+    items = given(walk)
+    again: Any = iter(dataset)
+    again.load_state_dict(json.loads(json.dumps(walk.state_dict())))
+    assert given(again) == items
+    assert len(items) == 4
+
+
+def test_streams_refuse_a_damaged_state(server: AisServer) -> None:
+    walk: Any = iter(AISMultiShardStream(series(server, "left", "right")))
+    next(walk)
+    state = walk.state_dict()
+    for extra in ({}, {"streams": [[0, 1]]}, {"streams": [[0, 1], 1]}, {"streams": [[0, 1], ["0", 1]]}):
+        walk.load_state_dict({**state, "extra": extra})
+        with pytest.raises(StateError):
+            next(walk)
 
 
 class Doubled(AISMultiShardStream):
