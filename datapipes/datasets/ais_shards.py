@@ -45,8 +45,9 @@ class AISShardReader(AISBaseIterDataset):
     one lacks, stand in it as ``b""``, so that default collation takes any batch.
 
     Members of one basename in different folders are different samples, named by their paths (``a/x``,
-    ``b/x``); of two members of a sample with one last extension, each has its whole one (``jpg``,
-    ``seg.jpg``). ``grouping="basename"`` throws them together, the last one of an extension wins.
+    ``b/x``). Where two members of a sample have one last extension, members that have it are called by their
+    whole one (``jpg``, ``seg.jpg``), in every sample of that shard. ``grouping="basename"`` throws them
+    together, the last one of an extension wins.
 
     A state says how many shards are over, how many samples of the present one, and which extensions have been
     seen: resuming reads that shard again.
@@ -96,16 +97,40 @@ class AISShardReader(AISBaseIterDataset):
                     self[key] = b""
 
     def __len__(self) -> int:
-        """The number of samples of all workers; lists the members of each shard (with an ETL: reads it)."""
-        if self._etl_name:
-            return sum(1 for _ in self.outputs(Progress()))
-        return sum(self._count_in(found) for found in self._everything())
+        """The number of samples of all workers. Lists the members of each shard, and reads shards whose list
+        does not say it, with an ETL all of them."""
+        total = 0
+        unlisted = []
+        for found in self._everything():
+            count = self._listed_count(found)
+            if count is None:
+                unlisted.append(found)
+            else:
+                total += count
+        return total + self._read_count(unlisted)
 
-    def _count_in(self, found: Found) -> int:
-        if found.place is None:
-            return len(self._grouped(self._reader.read_own(found), found.name))
-        listing = found.place.backend(None).list(f"{found.url}?archpath=", sizes=False)
-        return len(self._group([(parse_url(url).options or "", 0, 0) for url, _ in listing]))
+    def _listed_count(self, found: Found) -> int | None:
+        """The samples of a shard by the list of its members; None where that does not say."""
+        if found.place is None or self._etl_name:
+            return None
+        listing = found.place.backend(None).list(f"{found.url}?archpath=")
+        try:
+            members = [(parse_url(url).options or "", 0, size) for url, size in listing]
+        except ShardError:  # more members than a page, or a name that does not say that it is a tar
+            return None
+        groups = self._group(members)
+        # Links and pipes stand in the list too, without a size.
+        filled = all(any(size > 0 for _, _, size in group.values()) for group in groups.values())
+        return len(groups) if filled else None
+
+    def _read_count(self, founds: list[Found]) -> int:
+        keys, total = self.observed_keys, 0
+        for found, content, error in self._reader.read(founds):
+            if error is not None:
+                raise error
+            total += self._read_samples(content, found)[0]
+        self.observed_keys = keys
+        return total
 
     def __iter__(self) -> Iterator[tuple[str, dict[str, bytes]]]:
         return _KeyedWalk(self, "ais_shard_reader")
@@ -124,16 +149,13 @@ class AISShardReader(AISBaseIterDataset):
         if progress.position or progress.within or KEYS in progress.extra:
             self.observed_keys = _saved_keys(progress.extra)
         progress.extra = {KEYS: self.observed_keys}
-        own = overridden(self, AISShardReader, ["_read_samples_from_shards"])
         founds, worker = self._shares()
         results = self._reader.read(resumed(founds, progress, _name))
         with closing(results):
             for found, content, error in results:
                 if error is not None:
                     raise error
-                length, samples = (
-                    self._own(content) if own else self._samples(content, found.url or found.name)
-                )
+                length, samples = self._read_samples(content, found)
                 keys = self.observed_keys
                 progress.extra = {KEYS: keys}
                 skip = progress.within
@@ -152,8 +174,9 @@ class AISShardReader(AISBaseIterDataset):
         """The samples of a shard, in the order of their first members; notes the extensions that it has."""
         return dict(self._samples(shard_content, "shard")[1])
 
-    def _own(self, content: bytes) -> Samples:
-        """As a subclass reads them."""
+    def _read_samples(self, content: bytes, found: Found) -> Samples:
+        if not overridden(self, AISShardReader, ["_read_samples_from_shards"]):
+            return self._samples(content, found.url or found.name)
         samples = self._read_samples_from_shards(content)
         return len(samples), iter(samples.items())
 
@@ -210,41 +233,31 @@ def _by_basename(members: Members) -> Groups:
     return groups
 
 
-def _by_folder(members: Members) -> Groups:
-    """As ``_by_basename``, and nothing is lost where names meet."""
+def _by_folder(members: Members, apart: frozenset[str] = frozenset()) -> Groups:
+    """As ``_by_basename``, and nothing is lost where names meet; members with a last extension that is in
+    ``apart`` are called by their whole one."""
     groups: Groups = {}
-    doubles: set[tuple[str, str]] = set()
+    doubles: set[str] = set()
     for member in members:
         name = member[0]
         dot = name.find(".", name.rfind("/") + 1)
         extension = name[name.rfind(".") + 1 :]
         if dot < 0 or not extension:
             continue
+        if extension in apart:
+            extension = name[dot + 1 :]
         path = name[:dot]
         group = groups.get(path)
         if group is None:
             groups[path] = {extension: member}
             continue
         held = group.get(extension)
-        if held is None or held[0] == name:  # a name that comes twice: the last one counts, as in a tar
-            group[extension] = member
-        else:
-            doubles.add((path, extension))
+        if held is not None and held[0] != name:
+            doubles.add(extension)
+        group[extension] = member  # of a name that comes twice the last one counts, as in a tar
     if doubles:
-        _set_apart(groups, doubles, members)
+        return _by_folder(members, frozenset(doubles))
     return dict(zip(_names_of(list(groups)), groups.values(), strict=True))
-
-
-def _set_apart(groups: Groups, doubles: set[tuple[str, str]], members: Members) -> None:
-    """Give members that share their last extension with another of the sample their whole one."""
-    for path, extension in doubles:
-        del groups[path][extension]
-    for member in members:
-        base = member[0].rpartition("/")[2]
-        _, dot, whole = base.partition(".")
-        path = member[0][: len(member[0]) - len(dot) - len(whole)]
-        if (path, whole.rpartition(".")[2]) in doubles:
-            groups[path][whole] = member
 
 
 def _names_of(paths: list[str]) -> list[str]:

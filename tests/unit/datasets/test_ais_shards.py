@@ -54,6 +54,27 @@ ODD = {
 }
 
 
+VIEWS = ["a.left.jpg", "a.right.jpg", "a.cls", "b.left.jpg", "c.right.jpg", "c.jpg", "c.v1.cls"]
+
+
+def with_links() -> bytes:
+    """Three samples: one whole, one of an empty file, one beside which stands a link; and a link alone."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, data in (("a.x", b"1"), ("b.x", b""), ("c.x", b"2")):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+        for name in ("c.y", "d.x"):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = tarfile.SYMTYPE, "a.x"
+            tar.addfile(info)
+        info = tarfile.TarInfo("e.x")
+        info.type = tarfile.FIFOTYPE
+        tar.addfile(info)
+    return out.getvalue()
+
+
 def shout(data: bytes, args: str) -> bytes:
     return data.replace(b"l", b"L").replace(b"words", b"WORDS")
 
@@ -74,6 +95,11 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AisServer]:
             out.writestr("x", b"rx")
         server.store.put("right", "s.zip", archive.getvalue())
         server.store.put("short", "r.tar", packed(("a", b"only")))
+        server.store.put("listless", "many.tar", packed(*((f"{i}.x", b"1") for i in range(10_500))))
+        server.store.put("listless", "no-extension", SHARDS["s0.tar"])
+        server.store.put("listless", "links.tar", with_links())
+        server.store.put("views", "0.tar", packed(*((name, name.encode()) for name in VIEWS)))
+        server.store.put("views", "1.tar", packed(("d.left.jpg", b"d.left.jpg"), ("d.v1.cls", b"d.v1.cls")))
         server.register_etl("shout", shout)
         yield server
 
@@ -166,6 +192,37 @@ def test_members_that_share_their_last_extension_stay_apart(client: Any) -> None
     assert sample == ("z", {"jpg": b"image", "seg.jpg": b"seg", "cls": b"2"})
     [sample] = given(AISShardReader(bucket, {bucket: "doubles"}, grouping="basename"))
     assert sample == ("z", {"jpg": b"image", "cls": b"2"})
+
+
+def test_an_extension_means_the_same_in_every_sample_of_a_shard(client: Any) -> None:
+    bucket = client.bucket("views")
+    assert given(AISShardReader(bucket, {bucket: "0"})) == [
+        ("a", {"left.jpg": b"a.left.jpg", "right.jpg": b"a.right.jpg", "cls": b"a.cls", "jpg": b""}),
+        ("b", {"left.jpg": b"b.left.jpg", "right.jpg": b"", "cls": b"", "jpg": b""}),
+        ("c", {"right.jpg": b"c.right.jpg", "jpg": b"c.jpg", "cls": b"c.v1.cls", "left.jpg": b""}),
+    ]
+    # Of another shard the last extensions, whatever was read before.
+    _, members = given(AISShardReader(bucket))[-1]
+    assert {key: value for key, value in members.items() if value} == {
+        "jpg": b"d.left.jpg",
+        "cls": b"d.v1.cls",
+    }
+
+
+@pytest.mark.parametrize(("name", "count"), [("many.tar", 10_500), ("no-extension", 2), ("links.tar", 3)])
+def test_the_length_is_that_of_the_iteration_where_no_list_says_it(
+    client: Any, name: str, count: int
+) -> None:
+    bucket = client.bucket("listless")
+    dataset = AISShardReader(bucket, {bucket: name})
+    assert len(dataset) == count == sum(1 for _ in dataset)
+
+
+def test_asking_for_the_length_shows_no_extensions(client: Any) -> None:
+    bucket = client.bucket("b")
+    dataset = AISShardReader(bucket, {bucket: ["s1", "s3"]}, etl_name="shout")
+    assert len(dataset) == 3
+    assert next(iter(dataset)) == ("c", {"jpg": b"1c", "txt": b"WORDS"})
 
 
 def test_a_damaged_shard_raises_the_incumbents_error_and_ours(client: Any) -> None:
