@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import weakref
 from multiprocessing import shared_memory
 from typing import Any, Self
@@ -13,20 +15,38 @@ from datapipes.records import WHOLE, ReadRequest
 __all__ = ["AISParallelMapDataset", "SharedBuffer"]
 
 
+class _Segment(shared_memory.SharedMemory):
+    """Shared memory that goes with its last view: no descriptor keeps it, and dropping it is no error."""
+
+    _fd: int
+
+    def __init__(self, size: int) -> None:
+        super().__init__(create=True, size=size)
+        fd, self._fd = self._fd, -1  # the mapping has one of its own
+        os.close(fd)
+
+    def __del__(self) -> None:
+        try:  # noqa: SIM105 - contextlib may be gone when the interpreter ends
+            super().__del__()
+        except BufferError:
+            pass
+
+
 class SharedBuffer:
     """The content of an object in shared memory: the interface of the SDK's ``ParallelBuffer``.
 
-    ``close()`` gives the memory back, and so does dropping the buffer. Pickling copies the content, so a
-    DataLoader's worker may send it: the receiver has a buffer of its own.
+    ``close()`` gives the memory back, and so does dropping the buffer; memory of which there are views
+    (numpy's arrays, say) goes with the last of them. Pickling copies the content, so a DataLoader's worker
+    may send it: the receiver has a buffer of its own.
     """
 
     def __init__(self, size: int) -> None:
-        self._memory = shared_memory.SharedMemory(create=True, size=max(size, 1))
+        self._memory = _Segment(max(size, 1))
         self._size = size
         whole = self._memory.buf
         assert whole is not None  # noqa: S101 - it is open
         self._view = whole[:size]
-        self._finalizer = weakref.finalize(self, _give_back, self._memory, self._view)
+        self._unlink = weakref.finalize(self, _unlink, self._memory)
 
     @property
     def buf(self) -> memoryview:
@@ -46,8 +66,11 @@ class SharedBuffer:
         return bytes(self._view)
 
     def close(self) -> None:
-        """Give the memory back; safe to call twice. Views of it must be released before."""
-        self._finalizer()
+        """Give the memory back; safe to call twice. Where views of it live, it goes with the last of them."""
+        self._unlink()
+        with contextlib.suppress(BufferError):
+            self._view.release()
+            self._memory.close()
 
     def __enter__(self) -> Self:
         return self
@@ -59,10 +82,9 @@ class SharedBuffer:
         return _filled, (self.tobytes(),)
 
 
-def _give_back(memory: shared_memory.SharedMemory, view: memoryview) -> None:
-    view.release()
-    memory.close()
-    memory.unlink()
+def _unlink(memory: shared_memory.SharedMemory) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        memory.unlink()
 
 
 def _filled(content: bytes) -> SharedBuffer:

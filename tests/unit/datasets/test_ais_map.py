@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import pickle
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
@@ -221,6 +226,59 @@ def test_parallel_buffers_have_the_interface_of_the_sdks(client: Any) -> None:
     assert not Path("/dev/shm", buffer.name).exists()
     buffer.close()
     assert dataset[0][1].tobytes() == b""  # an empty object
+
+
+def held(name: str) -> list[str]:
+    """Where this process still holds the segment ``name``: its mappings and descriptors."""
+    found = [line for line in Path("/proc/self/maps").read_text().splitlines() if name in line]
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(str(link.readlink()))
+    return [each for each in found if name in each]
+
+
+@pytest.mark.skipif(not Path("/dev/shm").exists(), reason="needs /dev/shm")
+@pytest.mark.parametrize("way", ["closed", "dropped"])
+def test_memory_goes_with_the_last_view_of_it(client: Any, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", noise.append)
+    name, buffer = AISParallelMapDataset(client.bucket("b"))[3]
+    segment = buffer.name
+    array: Any = np.frombuffer(buffer.buf, np.uint8)
+    if way == "closed":
+        buffer.close()
+    else:
+        del buffer
+        gc.collect()
+    assert not Path("/dev/shm", segment).exists()
+    assert array.tobytes() == OBJECTS[name]
+    assert held(segment)
+    del array
+    gc.collect()
+    if way == "closed":
+        buffer.close()
+    assert held(segment) == []
+    assert noise == []
+
+
+@pytest.mark.skipif(not Path("/dev/shm").exists(), reason="needs /dev/shm")
+def test_a_process_that_ends_with_a_view_leaves_nothing_and_says_nothing() -> None:
+    code = """
+import numpy as np
+from datapipes.datasets.ais_parallel import SharedBuffer
+buffer = SharedBuffer(8)
+array = np.frombuffer(buffer.buf, np.uint8)
+closed = SharedBuffer(8)
+other = np.frombuffer(closed.buf, np.uint8)
+closed.close()
+print(buffer.name, closed.name)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stderr == ""
+    assert len(done.stdout.split()) == 2
+    assert not any(Path("/dev/shm", name).exists() for name in done.stdout.split())
 
 
 def test_parallel_reads_leave_no_memory_behind_when_they_fail(client: Any) -> None:
