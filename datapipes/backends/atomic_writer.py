@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import warnings
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -21,10 +22,12 @@ class AtomicWriter(io.BufferedIOBase):
     """Collects small writes into chunks; a store says where these go, and how the file appears.
 
     A writer that is dropped without ``close``, one whose ``with`` block raised, one of whose writes failed or
-    was interrupted, and one that a forked child inherited make no file.
+    was interrupted, and one that a forked child inherited make no file. The first of these is a
+    RuntimeWarning, since nothing else would say so.
 
     Note to implementers: ``put`` is called with chunks in order, then ``commit`` or ``abandon`` once. A
-    bytearray is put's to keep; a memoryview is of the caller's memory and good for the call only.
+    bytearray is put's to keep; a memoryview is of the caller's memory and good for the call only. A
+    constructor that raises after this one calls ``discard`` first.
     """
 
     _pid = 0  # of a writer whose constructor failed: nothing to abandon
@@ -134,4 +137,13 @@ class AtomicWriter(io.BufferedIOBase):
         return self
 
     def __del__(self) -> None:
+        # Not written after all: a writer that an exception passed by is dropped too, and holds half a file.
+        lost = not self.closed and self._failure is None and self._pid == os.getpid()
         self.discard()
+        if lost:
+            warnings.warn(
+                f"{self.name!r} was not written: its writer was dropped without close(). Open it in a "
+                "`with` block, or close it",
+                RuntimeWarning,
+                stacklevel=2,
+            )

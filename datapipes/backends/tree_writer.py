@@ -60,6 +60,7 @@ class TreeWriter(AtomicWriter):
         try:
             self._file = self._create(parent)
         except OSError as error:
+            self.discard()
             raise failure(error) from None
 
     def _create(self, parent: str) -> _dfs.WriteFile:

@@ -43,7 +43,8 @@ class Checkpoint:
     """Reads and writes files below ``prefix`` of a container. Takes the place of ``pydaos.torch.Checkpoint``.
 
     A checkpoint is there when its writer is closed, whole, or not at all: not while it is written, and not
-    after a ``with`` block that raised. One of the same name is replaced at that moment.
+    after a ``with`` block that raised. One of the same name is replaced at that moment. A writer that is
+    dropped without ``close`` is a RuntimeWarning, and no checkpoint.
 
     Args:
         pool, cont: label or UUID each. ``container`` is another name of ``cont``.

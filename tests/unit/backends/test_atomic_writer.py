@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import gc
 import io
 import os
+import subprocess
+import sys
+import warnings
 from typing import Any
 
 import pytest
@@ -120,3 +124,63 @@ def test_forked_child_neither_makes_nor_removes_the_file_of_its_parent() -> None
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
     file.close()
     assert log == [b"abc", "commit"]
+
+
+def test_writer_that_is_dropped_says_that_nothing_was_written() -> None:
+    log: list[Any] = []
+    with pytest.warns(RuntimeWarning, match=r"'memory://a/b' was not written.*close") as seen:
+        Recording(log).write(b"abc")
+    assert log == ["abandon"]
+    assert seen[0].filename == __file__
+
+
+def test_writer_that_was_closed_or_that_an_error_ended_is_dropped_in_silence() -> None:
+    def raise_within() -> None:
+        with Recording([]) as file:
+            file.write(b"abc")
+            raise ZeroDivisionError
+
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        Recording([]).close()
+        Recording([]).discard()
+        with pytest.raises(ZeroDivisionError):
+            raise_within()
+        with pytest.raises(BackendIOError):
+            Recording([], fail_at="put").write(bytes(2 << 20))
+        with pytest.raises(BackendIOError):
+            Recording([], fail_at="commit").close()
+        gc.collect()
+    assert seen == []
+
+
+def test_forked_child_says_nothing_of_the_writer_of_its_parent() -> None:
+    log: list[Any] = []
+    file = Recording(log)
+    file.write(b"abc")
+    pid = os.fork()
+    if pid == 0:
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            del file
+            gc.collect()
+        os._exit(5 if seen == log == [] else 6)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
+    file.close()
+    assert log == [b"abc", "commit"]
+
+
+LEFT_OPEN = """
+from datapipes.backends.memory import MemoryBackend
+
+file = MemoryBackend("a").open_write("memory://a/left-open")
+file.write(b"abc")
+"""
+
+
+def test_writer_left_open_when_the_program_ends_is_warned_of() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LEFT_OPEN], capture_output=True, text=True, timeout=50, check=True
+    )
+    assert "RuntimeWarning: 'memory://a/left-open' was not written" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import pickle
 import resource
 import socket
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -198,8 +200,19 @@ def test_reading_where_no_thread_may_be_started_says_what_to_raise() -> None:
 
 def test_writer_given_up_leaves_nothing_on_the_disk(tmp_path: Path) -> None:
     backend = LocalBackend()
-    backend.open_write(f"{tmp_path}/a").write(bytes(3 << 20))
+    with pytest.warns(RuntimeWarning, match="/a' was not written"):
+        backend.open_write(f"{tmp_path}/a").write(bytes(3 << 20))
     assert os.listdir(tmp_path) == []
+
+
+def test_writer_that_cannot_be_opened_is_an_error_and_no_warning(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        with pytest.raises(BackendIOError):
+            LocalBackend().open_write(f"{tmp_path}/file/a")
+        gc.collect()
+    assert seen == []
 
 
 def test_files_being_written_are_left_out_of_listings_alone(tmp_path: Path) -> None:

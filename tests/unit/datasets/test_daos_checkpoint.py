@@ -47,6 +47,13 @@ def test_what_was_saved_is_loaded(daos_root: Path, chunk: int, limit: int, worke
         assert (given.tell(), given.read()) == (0, data)
 
 
+def test_checkpoint_whose_writer_is_never_closed_is_warned_of(daos_root: Path) -> None:
+    checkpoint = Checkpoint("tank", "train", "/saved")
+    with pytest.warns(RuntimeWarning, match="daos://tank/train/saved/last.pt' was not written"):
+        torch.save(STATE, checkpoint.writer("last.pt"))
+    assert os.listdir(daos_root / "tank/train/saved") == []
+
+
 def test_torch_saves_and_loads(daos_root: Path, tmp_path: Path) -> None:
     checkpoint = pickle.loads(pickle.dumps(Checkpoint("tank", container="train", transfer_chunk_size=10_000)))
     with checkpoint.writer("/model.pt") as writer:
