@@ -21,6 +21,7 @@ from datapipes.stages.state import (
     VERSION_KEY,
     State,
     check_kind,
+    fresh_copy,
     match_identity,
     stored_count,
 )
@@ -107,13 +108,27 @@ class DynamicBatchSampler(Sampler[list[int]]):
 
     def state_dict(self) -> State:
         """The state of the latest iteration, after the batch that it gave last."""
-        return (self._walk or _Walk(self)).state_dict()
+        return self.upcoming() or (self._walk or _Walk(self)).state_dict()
 
     def load_state_dict(self, state_dict: State) -> None:
         """The next iteration goes on from the state. StateError where it does not fit this sampler."""
+        self._loaded = self.checked(state_dict)
+
+    def checked(self, state_dict: State) -> State:
+        """A copy of a state that fits this sampler; StateError where it does not, or is damaged."""
         check_kind(state_dict, KIND, VERSION)
         match_identity(state_dict, self.identity())
-        self._loaded = state_dict
+        count = len(self.sizes())
+        position = stored_count(state_dict, POSITION_KEY, most=count)
+        pending, order = state_dict.get(PENDING_KEY), state_dict.get(ORDER_KEY)
+        if not isinstance(pending, list) or not all(type(at) is int and 0 <= at < count for at in pending):
+            raise StateError(f"the state is damaged: its {PENDING_KEY!r} is {pending!r:.200}")
+        if order is not None:
+            _generator_of(order)
+        elif self._shuffle and position:
+            raise StateError(f"the state is damaged: its {ORDER_KEY!r} is missing")
+        copied: State = fresh_copy(dict(state_dict))
+        return copied
 
     def identity(self) -> State:
         """What must be equal for a state to fit."""
@@ -139,7 +154,8 @@ class DynamicBatchSampler(Sampler[list[int]]):
 
     def upcoming(self) -> State | None:
         """The state that was loaded and not taken up yet."""
-        return self._loaded
+        copied: State | None = fresh_copy(self._loaded)
+        return copied
 
     def permutation(self, order: str | None) -> tuple[Any, str | None]:
         """The order of the samples, and what says so in a state: ``order``, or one that is drawn now."""
@@ -150,8 +166,7 @@ class DynamicBatchSampler(Sampler[list[int]]):
         if order is None:
             order = base64.b64encode(torch.get_rng_state().numpy().tobytes()).decode()
         else:
-            generator = torch.Generator()
-            generator.set_state(torch.tensor(list(base64.b64decode(order)), dtype=torch.uint8))
+            generator = _generator_of(order)
         return torch.randperm(count, generator=generator).tolist()[::-1], order
 
     def batches(
@@ -195,6 +210,16 @@ class DynamicBatchSampler(Sampler[list[int]]):
             yield batch
 
 
+def _generator_of(order: Any) -> torch.Generator:
+    """The generator that drew an order. StateError where this says none."""
+    generator = torch.Generator()
+    try:
+        generator.set_state(torch.tensor(list(base64.b64decode(order)), dtype=torch.uint8))
+    except (TypeError, ValueError, RuntimeError):
+        raise StateError(f"the state is damaged: its {ORDER_KEY!r} is {order!r:.200}") from None
+    return generator
+
+
 class _Walk(Iterator[list[int]]):
     """One iteration; it takes its order, or a loaded state, when the first batch is asked for."""
 
@@ -214,8 +239,8 @@ class _Walk(Iterator[list[int]]):
     def _begin(self, state: State | None) -> None:
         sampler = self._sampler
         if state is not None:
-            self._position, self._pending = stored_count(state, POSITION_KEY), list(state[PENDING_KEY])
-            self._order = state[ORDER_KEY]
+            self._position, self._pending = state[POSITION_KEY], state[PENDING_KEY]
+            self._order = state.get(ORDER_KEY)
         order, self._order = sampler.permutation(self._order)
         self._batches = sampler.batches(order, self._keep, start=self._position, pending=self._pending)
 
@@ -223,8 +248,9 @@ class _Walk(Iterator[list[int]]):
         self._position, self._pending = position, list(pending)
 
     def state_dict(self) -> State:
-        if self._batches is None and self._sampler.upcoming() is not None:
-            return dict(self._sampler.upcoming() or {})
+        upcoming = self._sampler.upcoming() if self._batches is None else None
+        if upcoming is not None:
+            return upcoming
         return {
             **self._sampler.identity(),
             POSITION_KEY: self._position,
@@ -234,8 +260,6 @@ class _Walk(Iterator[list[int]]):
 
     def load_state_dict(self, state_dict: State) -> None:
         """StatefulDataLoader loads the sampler first, then its iterator: the same state, taken up here."""
-        self._sampler.load_state_dict(state_dict)
-        state = self._sampler.take_loaded()
-        if state is None or not isinstance(state.get(PENDING_KEY), list):
-            raise StateError(f"the state is damaged: its {PENDING_KEY!r} is missing")
+        state = self._sampler.checked(state_dict)
+        self._sampler.take_loaded()
         self._begin(state)

@@ -113,3 +113,65 @@ def test_a_state_of_another_dataset_is_refused() -> None:
         DynamicBatchSampler(Sized([*SIZES[:-1], 2]), 10).load_state_dict(state)
     with pytest.raises(StateError, match="max_batch_size"):
         DynamicBatchSampler(Sized(SIZES), 11).load_state_dict(state)
+
+
+def test_a_sampler_that_has_iterated_shows_the_state_that_it_has_loaded() -> None:
+    sampler = DynamicBatchSampler(Sized(SIZES), 10)
+    walk = iter(sampler)
+    batches = [next(walk), next(walk)]
+    state = sampler.state_dict()
+    batches.extend(walk)
+    sampler.load_state_dict(state)
+    assert sampler.state_dict() == state
+    again = iter(sampler)
+    assert sampler.state_dict() == state
+    assert list(again) == batches[2:]
+    assert sampler.state_dict() != state
+    assert list(sampler) == batches
+
+
+def test_a_loaded_state_is_the_samplers_own() -> None:
+    sampler = DynamicBatchSampler(Sized([3, 11, 4]), 10, allow_oversized_samples=True)
+    assert next(iter(sampler)) == [1]
+    state = sampler.state_dict()
+    assert state["pending"] == [0]
+    sampler.load_state_dict(state)
+    state["pending"].append(0)
+    sampler.state_dict()["pending"].append(0)
+    assert list(sampler) == [[0, 2]]
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"pending": "x"},
+        {"pending": [10**9]},
+        {"pending": [-1]},
+        {"pending": [True]},
+        {"pending": None},
+        {"position": 10**9},
+        {"position": len(SIZES) + 1},
+        {"position": -1},
+        {"position": None},
+        {"order": "zz"},
+        {"order": "AAAA"},
+        {"order": 5},
+    ],
+)
+def test_a_damaged_state_is_refused(damage: dict[str, Any], shuffle: bool) -> None:
+    sampler = DynamicBatchSampler(Sized(SIZES), 10, shuffle=shuffle)
+    walk: Any = iter(sampler)
+    next(walk)
+    state = {**sampler.state_dict(), **damage}
+    with pytest.raises(StateError, match="damaged"):
+        sampler.load_state_dict(state)
+    with pytest.raises(StateError, match="damaged"):
+        walk.load_state_dict(state)
+
+
+def test_a_shuffled_state_without_its_order_is_refused() -> None:
+    sampler = DynamicBatchSampler(Sized(SIZES), 10, shuffle=True)
+    next(iter(sampler))
+    with pytest.raises(StateError, match="'order' is missing"):
+        sampler.load_state_dict({**sampler.state_dict(), "order": None})
