@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -129,16 +130,17 @@ class AISMapDataset(AISBaseMapDataset):
         super().__init__(ais_source_list, prefix_map)
         self._etl_name = etl_name
         self._reader = FoundReader(etl_name, max_in_flight=max_in_flight, timeout_s=timeout_s)
-        self._batch: _Batch | None = None
+        self._batches: dict[int, _Batch] = {}  # by thread
 
     def __len__(self) -> int:
         return self._count()
 
     def __getitem__(self, index: int) -> tuple[str, bytes]:
         index = operator.index(index)
-        if self._batch is not None and index in self._batch.wanted:
+        batch = self._batches.get(threading.get_ident()) if self._batches else None
+        if batch is not None and index in batch.wanted:
             [found] = self._found([index])
-            return found.name, self._batch.take(index, self._read_apart)
+            return found.name, batch.take(index, self._read_apart)
         sample: tuple[str, bytes] = self._read([index])[0]
         return sample
 
@@ -146,11 +148,12 @@ class AISMapDataset(AISBaseMapDataset):
         """The samples at ``indices``, all read at once."""
         if not overridden(self, AISMapDataset, ["__getitem__"]):
             return self._read(indices)
-        self._batch = _Batch([operator.index(index) for index in indices])
+        thread = threading.get_ident()
+        self._batches[thread] = _Batch([operator.index(index) for index in indices])
         try:
             return [call(self.__getitem__, index) for index in indices]
         finally:
-            self._batch = None
+            del self._batches[thread]
 
     def _read(self, indices: Sequence[int]) -> list[Any]:
         founds = self._found(indices)

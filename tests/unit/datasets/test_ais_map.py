@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,34 @@ def test_an_overridden_getitem_is_called_and_the_batch_still_read_at_once(
 ) -> None:
     dataset = Decoded(client.bucket("b"))
     assert dataset.__getitems__([5, 5, 7]) == [(NAMES[i], len(OBJECTS[NAMES[i]])) for i in (5, 5, 7)]
+
+
+class OwnLengths(AISMapDataset):
+    def _create_objects_list(self) -> list[Any]:
+        return [OwnObject(str(number)) for number in range(100)]
+
+    def __getitem__(self, index: int) -> Any:
+        name, data = super().__getitem__(index)
+        return name, len(data)
+
+
+def test_threads_with_batches_of_an_overridden_getitem_keep_apart(client: Any) -> None:
+    dataset = OwnLengths(client.bucket("b"))
+
+    def work(first: int) -> None:
+        for start in range(60):
+            wanted = [(first * 7 + start + 3 * step) % 100 for step in range(8)]
+            expected = [(str(index), len(f"own {index}")) for index in wanted]
+            assert dataset.__getitems__(wanted) == expected
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(work, range(3)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert pickle.loads(pickle.dumps(dataset)).__getitems__([1]) == [("1", 5)]
 
 
 def test_in_a_batch_of_an_overridden_getitem_each_sample_meets_its_own_error(client: Any) -> None:
