@@ -116,8 +116,20 @@ def walk(call: Call, bck: Bck, prefix: str, flags: int) -> Listed:
     found = list(items.values())
     if flags & ARCHIVES:
         found = [part for item in found for part in _expanded(call, bck, item)]
+    _need_utf8(bck, found)
     ordered = sorted(((os.fsencode(item.name), item) for item in found), key=lambda pair: pair[0])
     return Listed([key for key, _ in ordered], [item for _, item in ordered])
+
+
+def _need_utf8(bck: Bck, items: list[Item]) -> None:
+    try:
+        "".join(item.name for item in items).encode()
+    except UnicodeEncodeError:
+        names = (os.fsencode(item.name) for item in items)
+        name = next(name for name in names if name.decode(errors="replace").encode() != name)
+        raise ApiError(
+            400, f"{bck.title}: a page holds UTF-8, and the name {name!r} is not: rename it"
+        ) from None
 
 
 def _expanded(call: Call, bck: Bck, item: Item) -> list[Item]:

@@ -60,10 +60,12 @@ class Etl:
 
 def place_of(function: EtlFunction) -> str:
     """Where another process finds the function: ``module:name``. ValueError if it has no such place."""
-    place = f"{function.__module__}:{function.__qualname__}"
-    if "<" in place or function.__module__ == "__main__":
+    owner = getattr(function, "__objclass__", function)  # bytes.upper has no module, its class has
+    module, name = getattr(owner, "__module__", None), getattr(function, "__qualname__", None)
+    place = f"{module}:{name}"
+    if not module or not name or "<" in place or module == "__main__":
         raise ValueError(
-            f"{place}: a server in a process of its own needs a function of an importable module"
+            f"{function!r}: a server in a process of its own needs a function of an importable module"
         )
     return place
 

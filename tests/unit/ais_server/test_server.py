@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import http.client
 import json
@@ -24,7 +25,7 @@ from datapipes.testing.ais_server import AisServer
 from datapipes.testing.ais_server.__main__ import main
 
 
-def read(url: str) -> bytes:
+def read(url: str | urllib.request.Request) -> bytes:
     with urllib.request.urlopen(url, timeout=10) as answer:
         return bytes(answer.read())
 
@@ -175,3 +176,31 @@ def test_names_below_each_other_exclude_each_other_as_in_a_cluster_or_not(
                 urllib.request.urlopen(request, timeout=10)
             caught.value.close()
         assert server.store.names("b") == (["a", "a/b"] if allowed else ["a"])
+
+
+def test_a_name_that_is_not_utf8_is_named_by_the_error_of_a_listing(tmp_path: Path) -> None:
+    with AisServer(tmp_path) as server:
+        server.store.put("b", "x", b"1")
+        asked = json.dumps({"action": "list", "value": {}}).encode()
+        for accept in ("application/json", "application/msgpack"):
+            url = f"{server.url}/v1/buckets/b?provider=ais"
+            headers = {"Accept": accept, "Content-Type": "application/json"}
+            request = urllib.request.Request(url, data=asked, headers=headers, method="GET")
+            assert b"x" in read(request)
+            odd = os.fsencode(tmp_path) + b"/b/caf\xe9"
+            Path(os.fsdecode(odd)).write_bytes(b"2")
+            with pytest.raises(urllib.error.HTTPError) as raised:
+                read(request)
+            assert raised.value.code == 400
+            assert "b'caf\\xe9' is not" in json.loads(raised.value.read())["message"]
+            os.unlink(odd)
+
+
+def test_methods_of_built_in_types_are_functions_of_a_module_too() -> None:
+    with AisServer(process=True) as server:
+        server.store.put("b", "x", b"loud")
+        server.register_etl("shouts", bytes.upper)
+        assert read(f"{server.url}/v1/objects/b/x?provider=ais&etl_name=shouts") == b"LOUD"
+        for function in (functools.partial(bytes.upper), b"".upper, lambda data: data):
+            with pytest.raises(ValueError, match="a function of an importable module"):
+                server.register_etl("others", function)
