@@ -8,11 +8,14 @@ from typing import Any, Final, TypeVar, overload
 
 from torch.utils.data import Sampler
 
+from datapipes.datasets.fingerprints import fingerprint_of
 from datapipes.datasets.rank_order import RankOrder, Uneven
-from datapipes.errors import OptionError
+from datapipes.errors import OptionError, StateError
 from datapipes.ranks import check_rank, current_rank
+from datapipes.stages.shard_files import rank_length
 from datapipes.stages.state import (
     EPOCH_KEY,
+    FINGERPRINT_KEY,
     KIND_KEY,
     POSITION_KEY,
     VERSION_KEY,
@@ -46,7 +49,9 @@ class ResumableSampler(Sampler[T_co]):
     what was delivered by what the workers prefetch. With ``batch_size`` it yields lists, for
     ``batch_sampler=``; torch's own ``BatchSampler`` object in that place has no state and loses the epoch.
 
-    A state holds the epoch and the position in samples of this rank; ranks that run in step may share one.
+    A state holds the epoch and the position in samples of this rank; ranks that run in step may share one. It
+    belongs to the data: to their ``fingerprint`` where the dataset has one, to what torch's ``Subset`` and
+    ``ConcatDataset`` hold, else to their number alone.
     A state taken at the end of an epoch has nothing left: the iteration that loads it is empty (the loaders
     skip it where they know that the epoch was finished) and the next one is the next epoch.
 
@@ -129,25 +134,26 @@ class ResumableSampler(Sampler[T_co]):
 
     def __len__(self) -> int:
         """Samples (with ``batch_size``: batches) of this rank in one epoch."""
-        samples = self.order(0).length
+        samples = rank_length(self._samples(), *current_rank(*self._ranks), self.uneven)
         if self.batch_size is None:
             return samples
         return samples // self.batch_size if self.drop_last else -(-samples // self.batch_size)
 
     def order(self, epoch: int) -> RankOrder:
         """What this rank gets in ``epoch``."""
-        source = self.data_source
         rank, world_size = current_rank(*self._ranks)
-        fingerprint = getattr(source, "fingerprint", None)
         return RankOrder(
             epoch=epoch,
-            samples=source if isinstance(source, int) else len(source),
-            fingerprint=fingerprint if isinstance(fingerprint, str) else None,
+            samples=self._samples(),
+            fingerprint=fingerprint_of(self.data_source),
             rank=rank,
             world_size=world_size,
             seed=self.seed if self.shuffle else None,
             uneven=self.uneven,
         )
+
+    def _samples(self) -> int:
+        return self.data_source if isinstance(self.data_source, int) else len(self.data_source)
 
     def set_epoch(self, epoch: int) -> None:
         """The next iteration is ``epoch``, and the ones after it count on; a loaded state goes first."""
@@ -266,5 +272,11 @@ class _Walk(Iterator[Any]):
 def _checked(state: Any, order: RankOrder) -> tuple[int, int]:
     """Epoch and position of ``state``; StateError unless it is of a sampler with the shape of ``order``."""
     check_kind(state, KIND, VERSION)
+    shape = state.get(SHAPE_KEY)
+    if isinstance(shape, dict) and shape.get(FINGERPRINT_KEY, "") is None and order.fingerprint is not None:
+        raise StateError(
+            "the state does not say which data it belongs to: it was saved for a length alone, or by a "
+            "release that did not look into Subset and ConcatDataset. Start the epoch anew"
+        )
     match_identity(state.get(SHAPE_KEY), order.shape())
     return stored_count(state, EPOCH_KEY), stored_count(state, POSITION_KEY, most=order.longest())

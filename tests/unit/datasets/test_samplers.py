@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator
 from importlib import metadata
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Dataset
+from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, Dataset, Subset, random_split
 
 from datapipes.datasets.samplers import ResumableSampler
 from datapipes.errors import OptionError, StateError
@@ -225,6 +226,66 @@ def test_data_of_another_fingerprint_is_refused() -> None:
 
     with pytest.raises(StateError, match="fingerprint"):
         ResumableSampler(Other()).load_state_dict(ResumableSampler(Marked()).state_dict())
+
+
+class Marked(Numbers):
+    def __init__(self, fingerprint: Any, count: int = 10) -> None:
+        super().__init__(count)
+        self.fingerprint = fingerprint
+
+
+def split(seed: int, data: Any) -> Any:
+    return random_split(data, [7, 3], generator=torch.Generator().manual_seed(seed))[0]
+
+
+WRAPPED: dict[str, tuple[Any, Any]] = {
+    "split": (split(1, Marked("a")), split(2, Marked("a"))),
+    "split without a fingerprint": (split(1, Numbers(10)), split(2, Numbers(10))),
+    "order of indices": (Subset(Marked("a"), [1, 2]), Subset(Marked("a"), [2, 1])),
+    "data of a subset": (Subset(Marked("a"), [1, 2]), Subset(Marked("b"), [1, 2])),
+    "order of parts": (
+        ConcatDataset([Marked("a"), Marked("b")]),
+        ConcatDataset([Marked("b"), Marked("a")]),
+    ),
+    "lengths of parts": (
+        ConcatDataset([Numbers(3), Numbers(4)]),
+        ConcatDataset([Numbers(4), Numbers(3)]),
+    ),
+    "nested": (
+        ConcatDataset([Subset(split(1, Marked("a")), [0, 1]), Numbers(5)]),
+        ConcatDataset([Subset(split(2, Marked("a")), [0, 1]), Numbers(5)]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_state_over_another_subset_or_concatenation_is_refused(name: str) -> None:
+    one, other = WRAPPED[name]
+    assert len(one) == len(other)
+    sampler = ResumableSampler(one)
+    iterator = iter(sampler)
+    first = next(iterator)
+    state = json.loads(json.dumps(sampler.state_dict()))
+    with pytest.raises(StateError, match=r"fingerprint.*other data"):
+        ResumableSampler(other).load_state_dict(state)
+    again = ResumableSampler(pickle.loads(pickle.dumps(one)))
+    again.load_state_dict(state)
+    assert sorted([first, *again]) == list(range(len(one)))
+
+
+def test_indices_may_be_a_list_a_tensor_or_an_array() -> None:
+    state = ResumableSampler(Subset(Numbers(), [3, 1, 2])).state_dict()
+    for indices in (torch.tensor([3, 1, 2]), np.array([3, 1, 2], dtype=np.int32), (3, 1, 2)):
+        ResumableSampler(Subset(Numbers(), indices)).load_state_dict(state)  # type: ignore[arg-type]
+
+
+def test_state_that_says_nothing_of_its_data_is_refused_where_they_are_known() -> None:
+    state = ResumableSampler(10).state_dict()
+    ResumableSampler(Numbers(10)).load_state_dict(state)
+    others: list[Any] = [Marked("a"), Subset(Marked("a"), range(10)), ConcatDataset([Numbers(4), Numbers(6)])]
+    for data in others:
+        with pytest.raises(StateError, match="does not say which data"):
+            ResumableSampler(data).load_state_dict(state)
 
 
 @pytest.mark.parametrize(
