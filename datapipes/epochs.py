@@ -51,7 +51,7 @@ class Epochs:
 
     def set_epoch(self, epoch: int) -> None:
         """The next iteration, started from this process or its workers, is this epoch."""
-        check_count("epoch", epoch, least=0)
+        epoch = check_count("epoch", epoch, least=0)
         with self._record(os.getpid()) as record:
             record.update(next=epoch, set_to=epoch, generation=record["generation"] + 1, iterations={})
 

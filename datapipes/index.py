@@ -91,7 +91,7 @@ class FileIndex:
             from datapipes.backends.registry import backend_for  # noqa: PLC0415
 
             resolve = backend_for
-        check_handle_cache_bytes(handle_cache_bytes)
+        handle_cache_bytes = check_handle_cache_bytes(handle_cache_bytes)
         place = absolute_path(_place(path))
         url_filter(masks)  # says what is wrong with one
         shown = [masks] if isinstance(masks, str) else list(masks or [])

@@ -6,6 +6,7 @@ environment does (torchrun, Slurm, MPI: ``datapipes.jobs.launcher_rank``).
 
 from __future__ import annotations
 
+import operator
 import sys
 
 from datapipes.errors import OptionError
@@ -31,7 +32,7 @@ def current_rank(rank: int | None = None, world_size: int | None = None) -> tupl
     """(rank, world_size): as given, else of ``torch.distributed``, else of the launcher, else (0, 1)."""
     check_rank(rank, world_size)
     if rank is not None and world_size is not None:
-        return rank, world_size
+        return operator.index(rank), operator.index(world_size)
     # A process that never imported torch.distributed has initialised nothing: no reason to import it here.
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():

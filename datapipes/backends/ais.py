@@ -76,7 +76,7 @@ class AisBackend(Backend):
         writable: bool = False,
         handles: HandleFile | None = None,  # noqa: ARG002 - opening costs nothing
     ) -> ReadIterator:
-        check_read_options(
+        max_in_flight, max_buffer_bytes = check_read_options(
             max_in_flight=max_in_flight, max_buffer_bytes=max_buffer_bytes, timeout_s=timeout_s
         )
         asking = Asking(self.cluster, self.etl_name, self.get_batch)
@@ -112,7 +112,7 @@ class AisBackend(Backend):
     def open_write(
         self, url: str, *, chunk_bytes: int = DEFAULT_WRITE_BYTES, max_in_flight: int = 1
     ) -> BinaryIO:
-        check_write_options(chunk_bytes, max_in_flight)
+        chunk_bytes, max_in_flight = check_write_options(chunk_bytes, max_in_flight)
         from datapipes.backends.ais_writing import open_write  # noqa: PLC0415 - loads the SDK
 
         return open_write(self.cluster, url)

@@ -54,7 +54,7 @@ class LatencyBackend(ReadsWrapper):
     def read_many(self, requests: Iterable[ReadRequest], **options: Unpack[ReadOptions]) -> ReadIterator:
         max_in_flight = options.get("max_in_flight", DEFAULT_IN_FLIGHT)
         timeout_s = options.get("timeout_s", DEFAULT_TIMEOUT_S)
-        check_read_options(max_in_flight=max_in_flight, timeout_s=timeout_s)
+        max_in_flight, _ = check_read_options(max_in_flight=max_in_flight, timeout_s=timeout_s)
 
         def read(late: Iterable[ReadRequest]) -> ReadIterator:
             return self.inner.read_many(late, **options)

@@ -132,7 +132,7 @@ class MemoryBackend(Backend):
         writable: bool = False,
         handles: HandleFile | None = None,  # noqa: ARG002 - opening costs nothing
     ) -> ReadIterator:
-        check_read_options(
+        max_in_flight, max_buffer_bytes = check_read_options(
             max_in_flight=max_in_flight, max_buffer_bytes=max_buffer_bytes, timeout_s=timeout_s
         )
         reads = SerialReads(requests, partial(self._answer, verify_size=verify_size))
@@ -158,7 +158,7 @@ class MemoryBackend(Backend):
     def open_write(
         self, url: str, *, chunk_bytes: int = DEFAULT_WRITE_BYTES, max_in_flight: int = 1
     ) -> BinaryIO:
-        check_write_options(chunk_bytes, max_in_flight)
+        chunk_bytes, max_in_flight = check_write_options(chunk_bytes, max_in_flight)
         path = self._path(url)
         store = STORES.get(self.name)
         if not path or path.endswith("/") or (store is not None and path in store.directories):

@@ -112,7 +112,7 @@ class TreeBackend(TreeRoot):
         writable: bool = False,
         handles: HandleFile | None = None,
     ) -> ReadIterator:
-        check_read_options(
+        max_in_flight, max_buffer_bytes = check_read_options(
             max_in_flight=max_in_flight, max_buffer_bytes=max_buffer_bytes, timeout_s=timeout_s
         )
         try:
@@ -143,7 +143,7 @@ class TreeBackend(TreeRoot):
         writable: bool = False,
         handles: HandleFile | None = None,
     ) -> Results:
-        check_read_options(max_in_flight=max_in_flight, timeout_s=timeout_s)
+        max_in_flight, _ = check_read_options(max_in_flight=max_in_flight, timeout_s=timeout_s)
         spans = None if out is None else batch_spans(requests, out)
         try:
             session = self._open()
@@ -170,7 +170,7 @@ class TreeBackend(TreeRoot):
             return super().read_files(urls, sizes, **options)
         in_flight = options.get("max_in_flight", DEFAULT_IN_FLIGHT)
         timeout_s = options.get("timeout_s", DEFAULT_TIMEOUT_S)
-        check_read_options(max_in_flight=in_flight, timeout_s=timeout_s)
+        in_flight, _ = check_read_options(max_in_flight=in_flight, timeout_s=timeout_s)
         failures: _Failures = []
 
         def failed(row: int | None, operation: str, code: int) -> DatapipesError:
@@ -252,7 +252,7 @@ class TreeBackend(TreeRoot):
         new_file: NewFile = AS_IT_IS,
     ) -> BinaryIO:
         """See ``Backend``; ``new_file`` says how the file is made."""
-        check_write_options(chunk_bytes, max_in_flight)
+        chunk_bytes, max_in_flight = check_write_options(chunk_bytes, max_in_flight)
         failure = partial(self._from_os, url=url, operation="write")
         return cast("BinaryIO", TreeWriter(*self._target(url), failure, chunk_bytes, max_in_flight, new_file))
 

@@ -71,8 +71,8 @@ class AISBatchIterDataset(AISBaseIterDataset):
         if former:
             hint = ": it is max_batch_size since aistore.pytorch 2.0" if "batch_size" in former else ""
             raise TypeError(f"AISBatchIterDataset has no option {', '.join(map(repr, former))}{hint}")
-        check_count("max_batch_size", max_batch_size, least=1)
-        check_count("colocation", colocation, least=0, most=2)
+        max_batch_size = check_count("max_batch_size", max_batch_size, least=1)
+        colocation = check_count("colocation", colocation, least=0, most=2)
         super().__init__(ais_source_list, prefix_map, partition_sources_by_worker)
         self.client = client
         self.max_batch_size = max_batch_size

@@ -36,7 +36,7 @@ class FoundReader:
         get_batch: GetBatch | None = None,
         own: Callable[[Any], Any] | None = None,
     ) -> None:
-        check_read_options(
+        max_in_flight, max_buffer_bytes = check_read_options(
             max_in_flight=max_in_flight, timeout_s=timeout_s, max_buffer_bytes=max_buffer_bytes
         )
         self._etl_name = etl_name

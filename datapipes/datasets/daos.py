@@ -150,7 +150,7 @@ class IterableDataset(ContainerNames, TorchIterableDataset[Any]):
         super().__init__()
         self._container = container_of(pool, cont, container)
         _check_listing(readdir_batch_size, dir_cache_size, readdir_workers)
-        check_count("batch_size", batch_size, least=1, most=MOST_IN_FLIGHT)
+        batch_size = check_count("batch_size", batch_size, least=1, most=MOST_IN_FLIGHT)
         _check_samples(transform_fn, batch_size if in_flight_ops_max is None else in_flight_ops_max)
         check_rank(rank, world_size)
         self._transform_fn = transform_fn

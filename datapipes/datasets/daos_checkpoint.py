@@ -78,15 +78,17 @@ class Checkpoint:
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
     ) -> None:
         self._container = container_of(pool, cont, container)
-        for name, value, least, most in (
+        counts = (
             ("mode", mode, 0, 0o177777),
             ("open_flags", open_flags, 0, 1 << 32),
             ("file_chunk_size", file_chunk_size, 0, _MOST_FILE_CHUNK),
             ("transfer_chunk_size", transfer_chunk_size, 0, MOST_CHUNK_BYTES),
             ("chunks_limit", chunks_limit, 0, MOST_IN_FLIGHT),
             ("workers", workers, 1, MOST_WRITERS),
-        ):
-            check_count(name, value, least=least, most=most)
+        )
+        mode, open_flags, file_chunk_size, transfer_chunk_size, chunks_limit, workers = (
+            check_count(name, value, least=least, most=most) for name, value, least, most in counts
+        )
         if not open_flags & os.O_CREAT or open_flags & ~_FLAGS:
             raise OptionError(
                 f"open_flags={open_flags:#o}: a checkpoint is made or replaced as a whole. They must have "

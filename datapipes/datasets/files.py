@@ -99,8 +99,8 @@ class FileDataset(Dataset[Any]):
             raise OptionError(f"labels must be 'folder', a callable or None, not {labels!r}")
         if verify not in (None, "size"):
             raise OptionError(f"verify must be 'size' or None, not {verify!r}")
-        check_read_options(max_in_flight=max_in_flight, timeout_s=timeout_s)
-        check_handle_cache_bytes(handle_cache_bytes)
+        max_in_flight, _ = check_read_options(max_in_flight=max_in_flight, timeout_s=timeout_s)
+        handle_cache_bytes = check_handle_cache_bytes(handle_cache_bytes)
         self.transform = transform
         self.labels = labels
         self.output = output

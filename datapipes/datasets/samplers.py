@@ -114,12 +114,12 @@ class ResumableSampler(Sampler[T_co]):
         if uneven not in ("keep", "pad", "drop"):
             raise OptionError(f"uneven must be 'keep', 'pad' or 'drop', not {uneven!r}")
         if batch_size is not None:
-            check_count("batch_size", batch_size, least=1)
+            batch_size = check_count("batch_size", batch_size, least=1)
         elif drop_last:
             raise OptionError(
                 "drop_last needs a batch_size: a DataLoader that batches has a drop_last of its own"
             )
-        check_count("seed", seed, least=0)
+        seed = check_count("seed", seed, least=0)
         self.data_source = data_source
         self.seed = seed
         self.shuffle = shuffle
@@ -157,7 +157,7 @@ class ResumableSampler(Sampler[T_co]):
 
     def set_epoch(self, epoch: int) -> None:
         """The next iteration is ``epoch``, and the ones after it count on; a loaded state goes first."""
-        check_count("epoch", epoch, least=0)
+        epoch = check_count("epoch", epoch, least=0)
         self._course.next_epoch = epoch
 
     def state_dict(self) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class StoreFileLister(StagePipe[Any]):
         length: int | None = None,
     ) -> None:
         if length is not None:
-            check_count("length", length, least=0)
+            length = check_count("length", length, least=0)
         super().__init__(source_datapipe)
         self.recursive, self.masks, self.relist = recursive, masks, relist
         self.entries, self.length = entries, length

@@ -67,7 +67,7 @@ class StoreFileLoader(StagePipe[tuple[str, Any]]):
         if output not in ("stream", "bytes"):
             raise OptionError(f"output must be 'stream' or 'bytes', not {output!r}")
         if length is not None:
-            check_count("length", length, least=0)
+            length = check_count("length", length, least=0)
         super().__init__(source_datapipe)
         self.max_in_flight, self.max_buffer_bytes = max_in_flight, max_buffer_bytes
         self.ordered, self.on_error, self.output = ordered, on_error, output

@@ -58,7 +58,7 @@ class Resumable(IterableDataset[T_co]):
         stateless: Sequence[type[IterDataPipe[Any]]] = (),
     ) -> None:
         super().__init__()
-        check_count("seed", seed, least=0)
+        seed = check_count("seed", seed, least=0)
         self.datapipe = datapipe
         self.seed = seed
         self.stateless = _classes(stateless)

@@ -93,7 +93,7 @@ class EpochClock:
         return self.upcoming() if self._last is None else self._last
 
     def set(self, epoch: int) -> None:
-        check_count("epoch", epoch, least=0)
+        epoch = check_count("epoch", epoch, least=0)
         self._set = epoch
 
     def keep(self) -> None:

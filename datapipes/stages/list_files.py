@@ -81,7 +81,7 @@ class ListFiles(IndexedStage):
         self.recursive = bool(recursive)
         self.masks = check_masks(masks)
         self.relist = relist
-        check_handle_cache_bytes(handle_cache_bytes)
+        handle_cache_bytes = check_handle_cache_bytes(handle_cache_bytes)
         self._asked = {"sizes": bool(sizes), "types": bool(types)}
         self._handle_cache_bytes = handle_cache_bytes
         self.resolve = resolve

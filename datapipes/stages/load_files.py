@@ -80,7 +80,7 @@ class LoadFiles(Stage[Any]):
         handle_cache_bytes: int = DEFAULT_HANDLE_CACHE_BYTES,
         resolve: Callable[[str], Backend] = backend_for,
     ) -> None:
-        check_read_options(
+        max_in_flight, max_buffer_bytes = check_read_options(
             max_in_flight=max_in_flight, timeout_s=timeout_s, max_buffer_bytes=max_buffer_bytes
         )
         if on_error not in ("raise", "skip") and not callable(on_error):
@@ -88,7 +88,7 @@ class LoadFiles(Stage[Any]):
         if verify not in ("size", None):
             raise OptionError(f"verify must be 'size' or None, not {verify!r}")
         check_flag("ordered", ordered)
-        check_handle_cache_bytes(handle_cache_bytes)
+        handle_cache_bytes = check_handle_cache_bytes(handle_cache_bytes)
         if isinstance(source, str):
             source = [source]
         if not isinstance(source, Iterable):

@@ -78,8 +78,8 @@ class ReadShards(LoadFiles):
         max_member_bytes: int = MEMBER_BYTES,
         resolve: Callable[[str], Backend] = backend_for,
     ) -> None:
-        check_count("chunk_bytes", chunk_bytes, least=1)
-        check_count("max_member_bytes", max_member_bytes, least=1, most=1 << 62)
+        chunk_bytes = check_count("chunk_bytes", chunk_bytes, least=1)
+        max_member_bytes = check_count("max_member_bytes", max_member_bytes, least=1, most=1 << 62)
         super().__init__(
             source,
             max_in_flight=max_in_flight,

@@ -52,8 +52,8 @@ class ShardFiles(IndexedStage):
         job: Job | None = None,
         ordinal: int | None = None,
     ) -> None:
-        _check_share("rank", rank, "world_size", world_size)
-        _check_share("worker", worker, "num_workers", num_workers)
+        rank, world_size = _check_share("rank", rank, "world_size", world_size)
+        worker, num_workers = _check_share("worker", worker, "num_workers", num_workers)
         if uneven not in ("keep", "pad", "drop"):
             raise OptionError(f"uneven must be 'keep', 'pad' or 'drop', not {uneven!r}")
         self.source = indexed(source, job=job, ordinal=ordinal)
@@ -98,8 +98,9 @@ def rank_length(names: int, rank: int, world_size: int, uneven: Uneven) -> int:
     return -(-names // world_size) if uneven == "pad" else names // world_size
 
 
-def _check_share(name: str, number: int, count_name: str, count: int) -> None:
-    check_count(count_name, count, least=1, most=MOST_RANKS)
-    check_count(name, number, least=0)
+def _check_share(name: str, number: int, count_name: str, count: int) -> tuple[int, int]:
+    count = check_count(count_name, count, least=1, most=MOST_RANKS)
+    number = check_count(name, number, least=0)
     if number >= count:
         raise OptionError(f"{name}={number} must be below {count_name}={count}")
+    return number, count

@@ -39,7 +39,7 @@ class ShuffleFiles(IndexedStage):
         job: Job | None = None,
         ordinal: int | None = None,
     ) -> None:
-        check_count("seed", seed, least=0)
+        seed = check_count("seed", seed, least=0)
         self.source = indexed(source, job=job, ordinal=ordinal)
         super().__init__(entries=self.source.entries, clock=self.source.clock)
         self.seed = seed

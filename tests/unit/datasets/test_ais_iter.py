@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from datapipes.errors import FileMissingError, OptionError, StateError
@@ -248,6 +249,7 @@ def test_get_batch_is_used_when_asked_for_and_only_then(client: Any, server: Ais
     for options, batches in (
         ({}, 0),
         ({"max_batch_size": 5}, 0),
+        ({"max_batch_size": np.int64(5)}, 0),
         ({"batch_reads": True, "max_batch_size": 5}, 3),
         ({"output_format": ".zip"}, 1),
         ({"colocation": sdk.enums.Colocation.TARGET_AWARE}, 1),

@@ -426,3 +426,26 @@ def test_stateful_dataloader_state_of_a_finished_epoch_starts_the_next(workers: 
 def test_stateful_dataloader_with_persistent_workers_counts_epochs() -> None:
     loader = make_loader(2, "sampler", persistent_workers=True)
     assert [list(items_of(loader)) for _ in range(3)] == epochs_of(3)
+
+
+def test_counts_may_be_numpys_integers() -> None:
+    make: Any = ResumableSampler
+    odd: Any = {
+        "seed": np.int64(3),
+        "batch_size": np.uint8(4),
+        "rank": np.int32(1),
+        "world_size": np.int64(2),
+    }
+    sampler = make(Numbers(), **odd)
+    sampler.set_epoch(np.int64(2))
+    walk = iter(sampler)
+    next(walk)
+    plain = make(Numbers(), **{key: int(value) for key, value in odd.items()})
+    plain.load_state_dict(json.loads(json.dumps(sampler.state_dict())))
+    assert list(plain) == list(walk)
+    for wrong in ({"seed": each} for each in (True, np.bool_(True), 1.0, np.float64(1), "1", None)):
+        with pytest.raises(OptionError, match="seed must be an integer of at least 0"):
+            make(Numbers(), **wrong)
+    odd["batch_size"] = np.int64(0)
+    with pytest.raises(OptionError, match="batch_size must be an integer of at least 1"):
+        make(Numbers(), **odd)

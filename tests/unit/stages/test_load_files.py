@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 
 from datapipes.backends.base import Backend
@@ -572,3 +574,19 @@ def test_stats_add_up_over_epochs_and_resets(store: Any) -> None:
     assert stage.stats()["items"] == 14
     stage.close()
     assert (stage.stats()["items"], stage.stats()["bytes"]) == (14, 14 * 18)
+
+
+@pytest.mark.filterwarnings("error")
+def test_counts_may_be_numpys_integers() -> None:
+    store = MemoryBackend("t")
+    for number in range(600):
+        with store.open_write(f"memory://t/{number:03}", chunk_bytes=np.int64(1 << 20)) as out:  # type: ignore[arg-type]
+            out.write(b"x")
+    urls = [f"memory://t/{number:03}" for number in range(600)]
+    options: Any = {"max_in_flight": np.uint8(200), "max_buffer_bytes": np.int32(1 << 30), "ordered": False}
+    stage = LoadFiles(ShuffleFiles(urls, seed=np.int64(1)), **options, resolve=lambda _: store)  # type: ignore[arg-type]
+    stage.reset(None)
+    next(stage)
+    assert json.loads(json.dumps(stage.get_state())) == stage.get_state()
+    assert sum(1 for _ in stage) == 599
+    stage.close()
