@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import copy
+import os
+import threading
 from typing import Any
 
 from torch.utils.data import IterDataPipe
 from torch.utils.data.graph import DataPipe, traverse_dps
+from torch.utils.data.graph_settings import apply_sharding
 
-__all__ = ["Graph", "copy_graph", "replace_source", "set_epoch"]
+__all__ = ["Graph", "copy_graph", "replace_source", "set_epoch", "shard_graph"]
+
+_torch_looks = threading.RLock()
+"""Held while torch looks at a graph, or a graph is copied: how pipes are pickled and copied is then said by
+hooks of their classes, for all threads. Forks wait for it, or the child would have the hooks for good."""
+
+os.register_at_fork(
+    before=_torch_looks.acquire,
+    after_in_parent=_torch_looks.release,
+    after_in_child=_torch_looks.release,
+)
 
 
 class Graph:
@@ -18,7 +31,9 @@ class Graph:
         self.pipes: list[DataPipe] = []
         """Each once, ``last`` first, in an order that every process sees alike."""
         self._below: dict[int, Any] = {}
-        self._visit(traverse_dps(last))
+        with _torch_looks:
+            graph = traverse_dps(last)
+        self._visit(graph)
 
     def _visit(self, graph: dict[int, Any]) -> None:
         for pipe, below in graph.values():
@@ -54,7 +69,14 @@ def copy_graph(pipe: IterDataPipe[Any]) -> IterDataPipe[Any]:
         for name, value in vars(member).items():
             if name == "iterable" or (callable(value) and not isinstance(value, IterDataPipe)):
                 shared[id(value)] = value
-    return copy.deepcopy(pipe, shared)
+    with _torch_looks:
+        return copy.deepcopy(pipe, shared)
+
+
+def shard_graph(pipe: IterDataPipe[Any], instances: int, instance: int) -> None:
+    """Tell every sharding pipe of the graph that it is ``instance`` of ``instances``."""
+    with _torch_looks:
+        apply_sharding(pipe, instances, instance)
 
 
 def replace_source(pipe: DataPipe, old: DataPipe, new: Any) -> bool:

@@ -9,11 +9,10 @@ from typing import Any, ClassVar
 
 from torch.utils.data import IterDataPipe
 from torch.utils.data.datapipes.iter import IterableWrapper
-from torch.utils.data.graph_settings import apply_sharding
 
 from datapipes.errors import OptionError, StateError
 from datapipes.iter.base import StagePipe, is_face
-from datapipes.iter.graph import copy_graph, replace_source
+from datapipes.iter.graph import copy_graph, replace_source, shard_graph
 from datapipes.iter.list_files import StoreFileLister
 from datapipes.iter.pivot import ReplayedNames, find_pivot
 from datapipes.iter.shard_files import Share
@@ -63,7 +62,7 @@ class Run:
         if instances > 1 and not any(hasattr(pipe, "apply_sharding") for pipe in self._before):
             warnings.warn(_UNSHARDED, RuntimeWarning, stacklevel=4)
         # DataLoader's own numbering: workers outside, ranks inside.
-        apply_sharding(graph, instances, share.worker * share.world_size + share.rank)
+        shard_graph(graph, instances, share.worker * share.world_size + share.rank)
         self._head: dict[str, Any] | None = None
         self._moved = False  # something came out, or a position was restored
         self._held: dict[str, Any] | None = None  # the pivot's state before an output under way

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import chain
 from operator import itemgetter
@@ -280,3 +282,86 @@ def test_set_epoch_and_stats(root: str) -> None:
     assert list(data) == epochs[1]
     assert list(data) == epochs[2]
     assert data.stats()["items"] == 5 * 13
+
+
+IN_THREADS = """
+import sys, threading
+from datapipes.iter import IterableWrapper
+
+def make():
+    names = IterableWrapper([sys.argv[1]]).list_files_by_local().shuffle_files().shard_files()
+    return names.load_files_by_local(output="bytes").batch(4).resumable()
+
+def work(data):
+    try:
+        for _ in range(6):
+            delivered.append(len([item for batch in data for item in batch]))
+            make()
+    except Exception as error:
+        delivered.append(repr(error))
+
+sys.setswitchinterval(1e-5)
+delivered = []
+threads = [threading.Thread(target=work, args=(make(),)) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(set(delivered), len(delivered))
+"""
+
+
+@pytest.mark.timeout(240)
+def test_pipelines_may_be_made_and_started_in_several_threads(root: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", IN_THREADS, root],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=True,
+    )
+    assert done.stdout.split() == ["{13}", "24"], done.stdout + done.stderr
+
+
+IN_FORKED_CHILDREN = """
+import os, sys, threading
+from datapipes.iter import IterableWrapper
+
+def make():
+    names = IterableWrapper([sys.argv[1]]).list_files_by_local()
+    return names.load_files_by_local(output="bytes").resumable()
+
+def work():
+    while not stop.is_set():
+        make()
+
+sys.setswitchinterval(1e-5)
+stop = threading.Event()
+thread = threading.Thread(target=work)
+thread.start()
+ended = []
+for _ in range(8):
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            code = 0 if len(list(make())) == 13 else 2
+        finally:
+            os._exit(code)
+    ended.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+stop.set()
+thread.join()
+print(set(ended))
+"""
+
+
+@pytest.mark.timeout(240)
+def test_child_forked_while_another_thread_makes_pipelines_makes_its_own(root: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", IN_FORKED_CHILDREN, root],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=True,
+    )
+    assert done.stdout.split() == ["{0}"], done.stdout + done.stderr
