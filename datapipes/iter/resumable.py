@@ -25,6 +25,7 @@ from datapipes.iter.run import Run
 from datapipes.iter.shard_files import Share, ToldRanks, known_ranks, tell_ranks
 from datapipes.jobs import Job
 from datapipes.stages.state import check_count, fresh_copy
+from datapipes.turns import Turn
 
 __all__ = ["Resumable", "ResumableIterator"]
 
@@ -101,6 +102,8 @@ class ResumableIterator(Iterator[T_co]):
 
     A state taken after an item goes on with the next one. After an exception the iteration is over, and its
     state is still the one before the output that failed: load it to try that output again.
+
+    Threads may share it: each output goes to one of them, and states wait for what is under way.
     """
 
     VERSION_KEY = "version"
@@ -114,27 +117,32 @@ class ResumableIterator(Iterator[T_co]):
         self._run: Run | None = None
         self._over = False  # nothing more comes out of this iterator
         self._held: dict[str, Any] | None = None  # the state to give when the run cannot be asked any more
+        self._turn = Turn()  # to use the run; closing does not wait for it
+        self._ending = Turn()
 
     def __next__(self) -> T_co:
-        if self._over:
-            raise StopIteration
-        run = self._run or self._begin()
-        try:
-            item: T_co = run.step()
-        except StopIteration:
-            self._end(finished=True)
-            raise
-        except BaseException:
-            self._end(finished=False)
-            raise
-        return item
+        with self._turn:
+            if self._over:
+                raise StopIteration
+            run = self._run or self._begin()
+            try:
+                item: T_co = run.step()
+            except StopIteration:
+                self._end(finished=True)
+                raise
+            except BaseException:
+                self._end(finished=False)
+                raise
+            return item
 
     def state_dict(self) -> dict[str, Any]:
         """Small, JSON-able, and independent of this iterator: what came out so far, and of which epoch."""
-        if self._run is None and self._held is not None:
-            held: dict[str, Any] = fresh_copy(self._held)
-            return held
-        return self._state(self._run or self._begin(), finished=False)
+        with self._turn:
+            with self._ending:
+                if self._run is None and self._held is not None:
+                    held: dict[str, Any] = fresh_copy(self._held)
+                    return held
+            return self._state(self._run or self._begin(), finished=False)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on after ``state_dict``. StateError when it is of another pipeline, data, seed or rank.
@@ -143,7 +151,10 @@ class ResumableIterator(Iterator[T_co]):
         because the other workers may still be in that epoch.
         """
         self.close()
-        state = state_dict
+        with self._turn:
+            self._load(state_dict)
+
+    def _load(self, state: dict[str, Any]) -> None:
         if not isinstance(state, Mapping):
             raise StateError(
                 f"this is not a state of .resumable(): {state!r:.200}; pass what state_dict() returned"
@@ -177,10 +188,11 @@ class ResumableIterator(Iterator[T_co]):
         return self._run
 
     def _end(self, *, finished: bool) -> None:
-        run, self._run, self._over = self._run, None, True
-        if run is not None:
-            self._held = self._state(run, finished=finished)
-            run.close()
+        with self._ending:
+            run, self._run, self._over = self._run, None, True
+            if run is not None:
+                self._held = self._state(run, finished=finished)
+                run.close()
 
     def _state(self, run: Run, *, finished: bool) -> dict[str, Any]:
         return {

@@ -28,6 +28,7 @@ SHARED = WORDS | {
     "launchers",
     "permutation",
     "tar",
+    "turns",
 }
 """Tables and numbers that stages and faces share; they import no torch."""
 

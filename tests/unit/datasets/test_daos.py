@@ -392,6 +392,19 @@ def test_an_iterator_goes_on_from_any_state(root: Path) -> None:
     assert list(again) == wanted  # the next epoch
 
 
+def test_an_iterator_shared_by_threads_gives_each_sample_once(root: Path, shared_by_threads: Any) -> None:
+    for seed in (None, 3):
+        data = IterableDataset("tank", "train", seed=seed)
+        whole = sorted(bytes(sample) for sample in data)
+        for _ in range(20):
+            assert sorted(bytes(sample) for sample in shared_by_threads(iter(data))) == whole
+
+
+def test_an_iterator_can_be_pickled(root: Path) -> None:
+    data = IterableDataset("tank", "train")
+    assert list(pickle.loads(pickle.dumps(iter(data)))) == list(data)
+
+
 def test_going_on_does_not_read_what_was_delivered(root: Path) -> None:
     walk = iter(IterableDataset("tank", "train"))
     for _ in range(3):

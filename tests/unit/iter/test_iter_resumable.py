@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from itertools import chain
 from operator import itemgetter
@@ -365,3 +368,44 @@ def test_child_forked_while_another_thread_makes_pipelines_makes_its_own(root: s
         check=True,
     )
     assert done.stdout.split() == ["{0}"], done.stdout + done.stderr
+
+
+def test_an_iterator_shared_by_threads_gives_each_output_once(root: str, shared_by_threads: Any) -> None:
+    data = GRAPHS["ours, sample by sample"](root)
+    batches = GRAPHS["ours"](root)
+    for _ in range(5):
+        assert sorted(shared_by_threads(iter(data))) == sorted(lister(root))
+        assert sorted(chain.from_iterable(shared_by_threads(iter(batches)))) == sorted(lister(root))
+
+
+def test_an_iterator_not_begun_can_be_pickled(root: str) -> None:
+    iterator = iter(load(lister(root)).resumable())
+    assert list(pickle.loads(pickle.dumps(iterator))) == list(iterator) == list(lister(root))
+
+
+@pytest.mark.filterwarnings("ignore:Local function is not supported by pickle")
+def test_child_forked_while_another_thread_waits_for_an_output_can_ask_for_the_state(root: str) -> None:
+    waits, goes_on = threading.Event(), threading.Event()
+
+    def slow(url: str) -> str:
+        waits.set()
+        assert goes_on.wait(50)
+        return url
+
+    iterator = iter(load(lister(root)).map(slow).resumable())
+    thread = threading.Thread(target=next, args=(iterator,))
+    thread.start()
+    assert waits.wait(50)
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(40)  # a lock that nobody gives back would wait for ever
+        try:
+            os._exit(0 if iterator.state_dict()["pivot"] is not None else 1)
+        finally:
+            os._exit(2)
+    try:
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    finally:
+        goes_on.set()
+        thread.join()
+    assert len(list(iterator)) == 12
