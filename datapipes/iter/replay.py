@@ -92,11 +92,15 @@ def replays(pipe: DataPipe, stateless: tuple[type, ...]) -> bool:
 
 def refusal(pipe: DataPipe) -> str:
     """Why ``pipe`` is refused and what to use instead, for the exception."""
+    branch = type(pipe).__name__ == "_ChildDataPipe"  # what .fork() and .demux() give
+    pipe = getattr(pipe, "main_datapipe", pipe) if branch else pipe
     name = type(pipe).__name__.removesuffix("IterDataPipe").removesuffix("DataPipe") or type(pipe).__name__
-    kind = "" if isinstance(pipe, IterDataPipe) else " (a map-style pipe)"
-    instead = _INSTEAD.get(name.lstrip("_"), "do its work in .map(fn), which keeps nothing")
+    name = name.lstrip("_")
+    shown = name if branch else type(pipe).__qualname__
+    kind = "" if isinstance(pipe, IterDataPipe) or branch else " (a map-style pipe)"
+    instead = _INSTEAD.get(name, "do its work in .map(fn), which keeps nothing")
+    declared = f". If it keeps nothing at all, say so: .resumable(stateless=[{type(pipe).__name__}])"
     return (
-        f".resumable() cannot restore {type(pipe).__qualname__}{kind}: it may keep samples or a count "
-        f"between two outputs. Instead, {instead}. If it keeps nothing at all, say so: "
-        f".resumable(stateless=[{type(pipe).__name__}])"
+        f".resumable() cannot restore {shown}{kind}: it may keep samples or a count between two outputs. "
+        f"Instead, {instead}{'' if branch else declared}"
     )

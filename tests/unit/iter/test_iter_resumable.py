@@ -212,11 +212,17 @@ REFUSED: dict[str, Any] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_restored_is_refused_by_name_when_the_graph_is_built(root: str, name: str) -> None:
     graph = REFUSED[name](lister(root))
-    with pytest.raises(
-        OptionError, match=name if name not in ("Forker", "Demultiplexer") else "Child"
-    ) as refused:
+    with pytest.raises(OptionError, match=name) as refused:
         graph.resumable()
     assert "nstead" in str(refused.value) or "second loader" in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["Forker", "Demultiplexer"])
+def test_a_branch_is_refused_with_what_to_do_and_not_to_be_declared(root: str, name: str) -> None:
+    with pytest.raises(OptionError, match="one pipeline for each branch") as refused:
+        REFUSED[name](lister(root)).resumable()
+    assert "_ChildDataPipe" not in str(refused.value)
+    assert "stateless" not in str(refused.value)
 
 
 def test_a_pipe_of_the_users_between_lister_and_loader_must_be_declared_too(root: str) -> None:
