@@ -133,6 +133,8 @@ def has_stage(pipe: IterDataPipe[Any]) -> bool:
 def as_pipe(source: str | Iterable[Any]) -> IterDataPipe[Any]:
     """``source`` as a pipe: one URL and a list become an IterableWrapper."""
     if isinstance(source, IterDataPipe):
+        if type(source) is IterableWrapper:
+            _refuse_iterator(source.iterable)
         if type(source) is IterableWrapper and isinstance(source.iterable, str):
             text = source.iterable
             raise OptionError(
@@ -143,8 +145,18 @@ def as_pipe(source: str | Iterable[Any]) -> IterDataPipe[Any]:
         return IterableWrapper([source])
     if not isinstance(source, Iterable):
         raise OptionError(f"the source must be a URL, a list of URLs or a pipe, not {source!r}")
+    _refuse_iterator(source)
     # Names are never changed in place: torch's copy of a million of them for each epoch helps nobody.
     return IterableWrapper(source, deepcopy=False)
+
+
+def _refuse_iterator(source: Any) -> None:
+    """OptionError for what gives its names once: every later epoch would be empty. Stages start anew."""
+    if isinstance(source, Iterator) and not hasattr(source, "reset"):
+        raise OptionError(
+            f"the source is an iterator ({type(source).__name__}), which can be walked only once; "
+            "give a list or a pipe"
+        )
 
 
 def source_of(pipe: IterDataPipe[Any]) -> Any:

@@ -7,7 +7,7 @@ import io
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,18 @@ def test_loader_yields_streams_or_bytes(files: list[str]) -> None:
     assert isinstance(stream, StreamWrapper)
     assert list(LocalFileLoader(files[2], output="bytes")) == [(files[2], b"4")]
     assert list(LocalFileLoader([FileEntry(files[2], 1)], output="bytes")) == [(files[2], b"4")]
+
+
+@pytest.mark.parametrize("wrap", [iter, IterableWrapper], ids=["bare", "wrapped"])
+def test_a_source_that_can_be_walked_only_once_is_refused(files: list[str], wrap: Any) -> None:
+    def names() -> Iterator[str]:
+        yield from files
+
+    for make in (LocalFileLister, FileShuffler, FileSharder, LocalFileLoader):
+        with pytest.raises(OptionError, match=r"\(generator\), which can be walked only once; give a list"):
+            make(wrap(names()))
+    with pytest.raises(OptionError, match="walked only once"):
+        LocalFileLoader(map(str, files))
 
 
 def test_sources_may_be_an_index(files: list[str], tmp_path: Path) -> None:
