@@ -40,9 +40,10 @@ class Resumable(IterableDataset[T_co]):
     iteration is the next epoch, in all workers alike; ``set_epoch`` says which one it is; a loaded state
     says so for the iteration it resumes. No ``worker_init_fn`` is needed.
 
-    The number of workers cannot change between save and load (StatefulDataLoader refuses it itself, with a
-    bare AssertionError), nor can ranks, seed, data or graph (StateError says which). Random augmentation in
-    ``.map`` is not restored. ``len()`` is a TypeError: it would depend on the number of workers.
+    The number of workers cannot change between save and load, nor can ranks, seed, data or graph: a
+    StateError says which. From workers to none, or back, StatefulDataLoader itself refuses, with an
+    AssertionError that names a key of its state. Random augmentation in ``.map`` is not restored.
+    ``len()`` is a TypeError: it would depend on the number of workers.
 
     Args:
         datapipe: the last pipe of the graph. Classes of pipes that cannot be restored are refused here.
