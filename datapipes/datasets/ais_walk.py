@@ -20,6 +20,7 @@ from datapipes.stages.state import (
     match_identity,
     stored_count,
 )
+from datapipes.turns import Turn
 
 __all__ = ["Progress", "Walk", "Walked", "progress_bar", "resumed"]
 
@@ -65,7 +66,7 @@ class Walk(Iterator[T_co]):
     A state taken after an item goes on with the next one; what was delivered is not read again, names are
     listed again. After an exception the iteration is over, and its state is still the one before the output
     that failed. A state taken at the end starts anew, except in a DataLoader's worker: there it stays
-    finished, because the other workers may not be.
+    finished, because the other workers may not be. Threads may share it: each item goes to one of them.
     """
 
     def __init__(self, dataset: Walked[T_co], kind: str) -> None:
@@ -75,20 +76,22 @@ class Walk(Iterator[T_co]):
         self._outputs: Iterator[T_co] | None = None
         self._finished = False
         self._closed = False
+        self._turn = Turn()
 
     def __next__(self) -> T_co:
-        if self._finished or self._closed:
-            raise StopIteration
-        if self._outputs is None:
-            self._outputs = self._dataset.outputs(self._progress)
-        try:
-            return next(self._outputs)
-        except StopIteration:
-            self._finished = True
-            raise
-        except BaseException:
-            self._closed = True
-            raise
+        with self._turn:
+            if self._finished or self._closed:
+                raise StopIteration
+            if self._outputs is None:
+                self._outputs = self._dataset.outputs(self._progress)
+            try:
+                return next(self._outputs)
+            except StopIteration:
+                self._finished = True
+                raise
+            except BaseException:
+                self._closed = True
+                raise
 
     def close(self) -> None:
         """Cancel what is in flight; nothing more comes, and the state stays."""

@@ -213,6 +213,12 @@ def test_the_base_is_extended_as_before(client: Any) -> None:
     assert given(Squared(client.bucket("b"))) == PAIRS
 
 
+def test_an_iterator_shared_by_threads_gives_each_object_once(client: Any, shared_by_threads: Any) -> None:
+    dataset = AISIterDataset([client.bucket("b")])
+    for _ in range(20):
+        assert sorted(shared_by_threads(iter(dataset)), key=str) == PAIRS
+
+
 def test_a_dataset_travels_by_pickle(client: Any) -> None:
     dataset = pickle.loads(pickle.dumps(AISIterDataset([client.bucket("b")])))
     assert given(dataset) == PAIRS
