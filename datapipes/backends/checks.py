@@ -39,8 +39,10 @@ def check_count(name: str, value: object, *, least: int, most: int | None = None
 
     Raise OptionError unless it is an integer of at least ``least`` and at most ``most``.
     """
+    # An older numpy's bool is an index too, with a warning.
+    flag = isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "b"
     try:
-        count = least - 1 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+        count = least - 1 if flag else operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         count = least - 1
     if count < least:
