@@ -123,9 +123,10 @@ class ResumableIterator(Iterator[T_co]):
 
     def __next__(self) -> T_co:
         with self._turn:
+            run = self._run  # before it is asked whether all is over, or closing could make it begin anew
             if self._over:
                 raise StopIteration
-            run = self._run or self._begin()
+            run = run or self._begin()
             try:
                 item: T_co = run.step()
             except StopIteration:
@@ -140,10 +141,12 @@ class ResumableIterator(Iterator[T_co]):
         """Small, JSON-able, and independent of this iterator: what came out so far, and of which epoch."""
         with self._turn:
             with self._ending:
-                if self._run is None and self._held is not None:
+                if self._run is not None:
+                    return self._state(self._run, finished=False)
+                if self._held is not None:
                     held: dict[str, Any] = fresh_copy(self._held)
                     return held
-            return self._state(self._run or self._begin(), finished=False)
+            return self._state(self._begin(), finished=False)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on after ``state_dict``. StateError when it is of another pipeline, data, seed or rank.
@@ -190,7 +193,7 @@ class ResumableIterator(Iterator[T_co]):
 
     def _end(self, *, finished: bool) -> None:
         with self._ending:
-            run, self._run, self._over = self._run, None, True
+            run, self._over, self._run = self._run, True, None
             if run is not None:
                 self._held = self._state(run, finished=finished)
                 run.close()
