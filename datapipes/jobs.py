@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from datapipes.errors import FileMissingError, IndexFileError
-from datapipes.index import HANDLES_SUFFIX, FileIndex
+from datapipes.index import FileIndex
 from datapipes.job_directory import JobDirectory, base_directory, directory_name
 from datapipes.job_locks import exclusive, process_mutex
 from datapipes.job_tables import Origin, SharedCounters, SharedTable, TableLocks
@@ -97,7 +97,7 @@ class Job:
             key: says all that the names depend on: sources, options, ordinal.
             build: writes the index to the path that it is given, and returns it.
             epoch: there is one for each epoch. Building one deletes those of epochs before the last:
-                who has them open keeps them.
+                who has read from them keeps them.
             timeout_s: bound for waiting while another process builds.
 
         Raises:
@@ -121,12 +121,6 @@ class Job:
             if epoch is not None:
                 _delete_epochs_before(epoch - 1, path.with_suffix(""))
             return build(path)
-
-    def drop_index(self, key: str) -> None:
-        """Delete the index for ``key``; who has it open keeps it, and the next to ask builds it anew."""
-        path = self._file("index", key)
-        path.unlink(missing_ok=True)
-        path.with_name(path.name + HANDLES_SUFFIX).unlink(missing_ok=True)
 
     def counters(self, key: str, fields: Sequence[str]) -> SharedCounters:
         """Counters named ``fields`` of the pipe ``key`` on this rank, zero at first."""

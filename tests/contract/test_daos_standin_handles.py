@@ -192,13 +192,13 @@ print(total, library.standin_count(b"dfs_lookup_rel"))
 
 def test_a_list_of_a_job_goes_with_its_handles(container: Container, tmp_path: Path) -> None:
     job = Job.at(tmp_path / "job")
-    index = job.shared_index(
-        "names",
-        lambda path: FileIndex.build(container.url, path, handle_cache_bytes=0, resolve=container.resolve),
-    )
-    assert container.load(index) == container.contents
+
+    def build(path: Path) -> FileIndex:
+        return FileIndex.build(container.url, path, handle_cache_bytes=0, resolve=container.resolve)
+
+    assert container.load(job.shared_index("names", build, epoch=0)) == container.contents
     assert list(job.path.glob("*.handles"))
-    job.drop_index("names")
+    job.shared_index("names", build, epoch=2)
     assert not list(job.path.glob("*.handles"))
     job.close()
 

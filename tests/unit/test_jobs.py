@@ -197,13 +197,18 @@ def test_index_that_cannot_be_read_is_built_anew(job: Job) -> None:
     assert len(built) == 2
 
 
-def test_dropped_index_is_built_anew_and_its_readers_go_on(job: Job) -> None:
-    first = job.shared_index("k", builder([], ["a"]))
-    assert first[0] == ("a", -1)
-    job.drop_index("k")
-    job.drop_index("k")
-    assert job.shared_index("k", builder([], ["b"]))[0] == ("b", -1)
-    assert first[0] == ("a", -1)
+def test_index_of_an_epoch_before_the_last_is_built_anew_and_its_readers_go_on(job: Job) -> None:
+    whole = job.shared_index("k", builder([], ["whole"]))
+    first = job.shared_index("k", builder([], ["a"]), epoch=0)
+    assert first[0] == ("a", -1)  # from now on it is mapped
+    job.shared_index("other", builder([], ["c"]), epoch=0)
+    for epoch in (9, 10):  # as numbers, not as names
+        job.shared_index("k", builder([], ["b"]), epoch=epoch)
+    assert job.shared_index("k", builder([], ["x"]), epoch=9)[0] == ("b", -1)
+    assert job.shared_index("k", builder([], ["x"]), epoch=0)[0] == ("x", -1)
+    assert job.shared_index("other", builder([], ["x"]), epoch=0)[0] == ("c", -1)
+    assert job.shared_index("k", builder([], ["x"]))[0] == ("whole", -1)
+    assert (first[0], whole[0]) == (("a", -1), ("whole", -1))
 
 
 def test_threads_that_ask_at_once_build_once(job: Job) -> None:
