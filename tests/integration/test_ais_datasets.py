@@ -10,11 +10,9 @@ import inspect
 import io
 import json
 import os
-import re
 import tarfile
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -281,13 +279,3 @@ def test_map_datasets_resume_at_every_batch(sampled: str, workers: int, cluster:
         again = make()
         again.load_state_dict(state)
         assert [batch for batch in again] == batches[taken + 1 :]  # noqa: C416 - see above
-
-
-def test_the_page_on_migrating_runs() -> None:
-    pytest.importorskip("tqdm")
-    page = (Path(__file__).parents[2] / "docs/migrating-from-aistore.md").read_text()
-    [code] = re.findall(r"^```python\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
-    found: dict[str, Any] = {}
-    exec(code, found)
-    assert (found["name"], found["content"]) == ("x", b"content")
-    found["client"]._request_client.session_manager.session.close()
